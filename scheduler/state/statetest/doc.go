@@ -1,0 +1,2 @@
+// Package statetest holds what every [state.Store] must pass.
+package statetest
