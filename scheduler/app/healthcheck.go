@@ -2,19 +2,32 @@ package app
 
 import (
 	"time"
+
+	mesos "github.com/mesos/mesos-go/api/v1/lib"
 )
 
-// CheckProtocol is how a [HealthCheck] asks, in Mesos' terms: Marathon's own
-// HTTP, HTTPS and TCP checks run in the executor too and are the same.
+// CheckProtocol is how a [HealthCheck] asks, as the definition wrote it. The
+// executor runs them all: Marathon's HTTP and Mesos' MESOS_HTTP are the same.
 type CheckProtocol string
 
 // Protocols of health checks.
 const (
-	CheckHTTP    CheckProtocol = "MESOS_HTTP"
-	CheckHTTPS   CheckProtocol = "MESOS_HTTPS"
-	CheckTCP     CheckProtocol = "MESOS_TCP"
-	CheckCommand CheckProtocol = "COMMAND"
+	CheckHTTP       CheckProtocol = "HTTP"
+	CheckHTTPS      CheckProtocol = "HTTPS"
+	CheckTCP        CheckProtocol = "TCP"
+	CheckCommand    CheckProtocol = "COMMAND"
+	CheckMesosHTTP  CheckProtocol = "MESOS_HTTP"
+	CheckMesosHTTPS CheckProtocol = "MESOS_HTTPS"
+	CheckMesosTCP   CheckProtocol = "MESOS_TCP"
 )
+
+var checkProtocols = []CheckProtocol{CheckHTTP, CheckHTTPS, CheckTCP, CheckCommand, CheckMesosHTTP, CheckMesosHTTPS, CheckMesosTCP}
+
+// HTTP is true for checks that get a path.
+func (p CheckProtocol) HTTP() bool { return p == CheckHTTP || p == CheckMesosHTTP || p.TLS() }
+
+// TLS is true for HTTPS.
+func (p CheckProtocol) TLS() bool { return p == CheckHTTPS || p == CheckMesosHTTPS }
 
 // HealthCheck is how the executor finds out whether an instance works.
 type HealthCheck struct {
@@ -29,7 +42,8 @@ type HealthCheck struct {
 	Command string
 
 	// GracePeriod after the start in which failures do not count; Delay
-	// before the first check; Interval between checks; Timeout of one.
+	// before the first check; Interval between checks; Timeout of one. Whole
+	// seconds, as Marathon's clients expect.
 	GracePeriod time.Duration
 	Delay       time.Duration
 	Interval    time.Duration
@@ -39,4 +53,56 @@ type HealthCheck struct {
 	MaxConsecutiveFailures int
 }
 
+// defaultHealthCheck has Marathon's defaults.
+func defaultHealthCheck() HealthCheck {
+	return HealthCheck{
+		Protocol:               CheckHTTP,
+		GracePeriod:            300 * time.Second,
+		Delay:                  15 * time.Second,
+		Interval:               60 * time.Second,
+		Timeout:                20 * time.Second,
+		MaxConsecutiveFailures: 3,
+	}
+}
+
 func (h *HealthCheck) clone() *HealthCheck { return clonePointer(h) }
+
+// Mesos is the check for a task that has the given host ports, one for each
+// of App.Ports. Mesos has no word for "never kill": it takes 0 failures as 1,
+// so that MaxConsecutiveFailures 0 has to reach the executor another way.
+func (h *HealthCheck) Mesos(ports []int) *mesos.HealthCheck {
+	if h == nil {
+		return nil
+	}
+	seconds := func(d time.Duration) *float64 { s := d.Seconds(); return &s }
+	failures := uint32(h.MaxConsecutiveFailures)
+	check := &mesos.HealthCheck{
+		DelaySeconds:        seconds(h.Delay),
+		IntervalSeconds:     seconds(h.Interval),
+		TimeoutSeconds:      seconds(h.Timeout),
+		GracePeriodSeconds:  seconds(h.GracePeriod),
+		ConsecutiveFailures: &failures,
+	}
+	port := uint32(h.Port)
+	if port == 0 && h.PortIndex < len(ports) {
+		port = uint32(ports[h.PortIndex])
+	}
+	switch {
+	case h.Protocol == CheckCommand:
+		check.Type = mesos.HealthCheck_COMMAND
+		shell := true
+		check.Command = &mesos.CommandInfo{Shell: &shell, Value: &h.Command}
+	case h.Protocol.HTTP():
+		check.Type = mesos.HealthCheck_HTTP
+		scheme := "http"
+		if h.Protocol.TLS() {
+			scheme = "https"
+		}
+		path := h.Path
+		check.HTTP = &mesos.HealthCheck_HTTPCheckInfo{Port: port, Scheme: &scheme, Path: &path}
+	default:
+		check.Type = mesos.HealthCheck_TCP
+		check.TCP = &mesos.HealthCheck_TCPCheckInfo{Port: port}
+	}
+	return check
+}
