@@ -1,0 +1,222 @@
+package vault
+
+import (
+	"errors"
+	"fmt"
+	"net/url"
+	"os"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"pacer/secrets"
+)
+
+// Names of the settings, as environment variables of the executor. Those that
+// begin with VAULT_ mean what they mean to Vault's own command line.
+const (
+	EnvAddress       = "VAULT_ADDR"
+	EnvNamespace     = "VAULT_NAMESPACE"
+	EnvCACert        = "VAULT_CACERT"
+	EnvCAPath        = "VAULT_CAPATH"
+	EnvClientCert    = "VAULT_CLIENT_CERT"
+	EnvClientKey     = "VAULT_CLIENT_KEY"
+	EnvTLSServerName = "VAULT_TLS_SERVER_NAME"
+	EnvSkipVerify    = "VAULT_SKIP_VERIFY"
+	EnvTimeout       = "VAULT_CLIENT_TIMEOUT"
+	EnvToken         = "VAULT_TOKEN"
+	EnvAuth          = "PACER_VAULT_AUTH"
+	EnvRole          = "PACER_VAULT_ROLE"
+	EnvMount         = "PACER_VAULT_MOUNT"
+	EnvTokenFile     = "PACER_VAULT_TOKEN_FILE"
+	EnvTemplate      = "PACER_SECRETS_TEMPLATE"
+)
+
+// Methods of logging in.
+const (
+	// AuthJWT logs in with the signed token of the task itself.
+	AuthJWT = "jwt"
+	// AuthToken uses a token from a file on the host for all tasks.
+	AuthToken = "token"
+)
+
+// Config says where Vault is and how to log in. Use [DefaultConfig] or
+// [ConfigFromEnv].
+type Config struct {
+	// Address is the URL of Vault, without a path.
+	Address string
+	// Namespace is the Enterprise namespace, empty for none.
+	Namespace string
+	// CACert and CAPath name PEM files to verify Vault by; empty uses the
+	// system's.
+	CACert, CAPath string
+	// ClientCert and ClientKey name PEM files to show to Vault.
+	ClientCert, ClientKey string
+	TLSServerName         string
+	SkipVerify            bool
+	// Timeout bounds one request, not the launch. Default 10 s; raising it
+	// keeps one of the few slots for requests busy longer.
+	Timeout time.Duration
+	// Auth is AuthJWT or AuthToken. Default AuthJWT.
+	Auth string
+	// Role is the role of the JWT method. Default "pacer".
+	Role string
+	// Mount is where the JWT method is mounted. Default "jwt".
+	Mount string
+	// TokenFile holds the token of AuthToken. It is read at each launch, so
+	// that it can be replaced.
+	TokenFile string
+	// Template bounds the paths that an app may name, for example
+	// "secret/data/{app}/*". AuthToken needs one, because there the host's
+	// token, and not Vault, would have to tell the apps apart.
+	Template string
+}
+
+// DefaultConfig returns the defaults; Address is empty.
+func DefaultConfig() Config {
+	return Config{Timeout: 10 * time.Second, Auth: AuthJWT, Role: "pacer", Mount: "jwt"}
+}
+
+// ConfigFromEnv reads the settings named above. It returns ok false when
+// VAULT_ADDR is not set: then the executor has no Vault. The error joins every
+// problem and names each variable.
+func ConfigFromEnv(getenv func(string) string) (c Config, ok bool, err error) {
+	c = DefaultConfig()
+	c.Address = getenv(EnvAddress)
+	if c.Address == "" {
+		return c, false, nil
+	}
+	c.Namespace = getenv(EnvNamespace)
+	c.CACert, c.CAPath = getenv(EnvCACert), getenv(EnvCAPath)
+	c.ClientCert, c.ClientKey = getenv(EnvClientCert), getenv(EnvClientKey)
+	c.TLSServerName = getenv(EnvTLSServerName)
+	c.TokenFile, c.Template = getenv(EnvTokenFile), getenv(EnvTemplate)
+	for variable, field := range map[string]*string{EnvAuth: &c.Auth, EnvRole: &c.Role, EnvMount: &c.Mount} {
+		if value := getenv(variable); value != "" {
+			*field = value
+		}
+	}
+	var errs []error
+	if value := getenv(EnvSkipVerify); value != "" {
+		if c.SkipVerify, err = strconv.ParseBool(value); err != nil {
+			errs = append(errs, fmt.Errorf("%s=%q: write true or false", EnvSkipVerify, value))
+		}
+	}
+	if value := getenv(EnvTimeout); value != "" {
+		if seconds, notSeconds := strconv.ParseUint(value, 10, 16); notSeconds == nil {
+			c.Timeout = time.Duration(seconds) * time.Second
+		} else if c.Timeout, err = time.ParseDuration(value); err != nil {
+			errs = append(errs, fmt.Errorf("%s=%q: write seconds or a duration such as 10s", EnvTimeout, value))
+			c.Timeout = DefaultConfig().Timeout
+		}
+	}
+	if getenv(EnvToken) != "" {
+		errs = append(errs, fmt.Errorf("%s is set: ExecutorInfo shows its environment to everyone; put the token in a file on the host and set %s=%s and %s", EnvToken, EnvAuth, AuthToken, EnvTokenFile))
+	}
+	errs = append(errs, c.Validate())
+	return c, true, errors.Join(errs...)
+}
+
+// Validate reports every problem at once.
+func (c Config) Validate() error {
+	var errs []error
+	bad := func(format string, args ...any) { errs = append(errs, fmt.Errorf(format, args...)) }
+	address, err := url.Parse(c.Address)
+	switch {
+	case err != nil, address.Host == "", address.Scheme != "http" && address.Scheme != "https":
+		bad("%s is not a URL of the form https://host:8200", EnvAddress)
+	case address.User != nil || strings.Trim(address.Path, "/") != "" || address.RawQuery != "":
+		bad("%s has more than a scheme, a host and a port: write https://host:8200", EnvAddress)
+	}
+	if c.Timeout < 100*time.Millisecond || c.Timeout > time.Minute {
+		bad("%s is %s: write a duration from 100ms to 1m", EnvTimeout, c.Timeout)
+	}
+	if (c.ClientCert == "") != (c.ClientKey == "") {
+		bad("%s and %s go together: set both or none", EnvClientCert, EnvClientKey)
+	}
+	for variable, path := range map[string]string{EnvCACert: c.CACert, EnvCAPath: c.CAPath, EnvClientCert: c.ClientCert, EnvClientKey: c.ClientKey, EnvTokenFile: c.TokenFile} {
+		if path == "" {
+			continue
+		}
+		if _, err := os.Stat(path); err != nil {
+			bad("%s: %w", variable, err)
+		}
+	}
+	switch c.Auth {
+	case AuthJWT:
+		if c.Role == "" || strings.Contains(c.Role, "/") {
+			bad("%s=%q: write the name of a role of the JWT method", EnvRole, c.Role)
+		}
+		if strings.Trim(c.Mount, "/") == "" || slices.Contains(strings.Split(c.Mount, "/"), "..") {
+			bad("%s=%q: write where the JWT method is mounted, for example jwt", EnvMount, c.Mount)
+		}
+	case AuthToken:
+		if c.TokenFile == "" {
+			bad("%s=%s needs %s, the path of a file on the host", EnvAuth, AuthToken, EnvTokenFile)
+		}
+		if c.Template == "" {
+			bad("%s=%s needs %s, for example secret/data/{app}/*: without it any app could name any other's secrets", EnvAuth, AuthToken, EnvTemplate)
+		}
+	default:
+		bad("%s=%q: write %s or %s", EnvAuth, c.Auth, AuthJWT, AuthToken)
+	}
+	if c.Template != "" {
+		if _, err := parseTemplate(c.Template); err != nil {
+			bad("%s: %w", EnvTemplate, err)
+		}
+	}
+	return errors.Join(errs...)
+}
+
+// template is a path whose "{app}" elements stand for the app's own path and
+// whose last element may be "*" for one or more elements.
+type template []string
+
+func parseTemplate(s string) (template, error) {
+	elements := strings.Split(s, "/")
+	for i, element := range elements {
+		switch {
+		case element == "{app}", element == "*" && i > 0 && i == len(elements)-1:
+		case secrets.CheckPath("mount/"+element) != "":
+			return nil, errors.New("write a path such as secret/data/{app}/*, with {app} and a last * as whole elements")
+		}
+	}
+	if !slices.Contains(elements, "{app}") {
+		return nil, errors.New("has no {app} element: every app could then name the same paths")
+	}
+	return elements, nil
+}
+
+// allows reports whether the app may read the path, which must have passed
+// [secrets.CheckPath].
+func (t template) allows(app, path string) bool {
+	var want []string
+	for _, element := range t {
+		if element == "{app}" {
+			want = append(want, strings.Split(app, "/")...)
+			continue
+		}
+		want = append(want, element)
+	}
+	got := strings.Split(path, "/")
+	if last := len(want) - 1; want[last] == "*" {
+		return len(got) > last && slices.Equal(got[:last], want[:last])
+	}
+	return slices.Equal(got, want)
+}
+
+// mayAllow is allows before the mount's version is known: on a version 2 mount
+// a "data" element, which the label may leave out, follows the mount.
+func (t template) mayAllow(app, path string) bool {
+	if t.allows(app, path) {
+		return true
+	}
+	elements := strings.Split(path, "/")
+	for i := 1; i < len(elements); i++ {
+		if t.allows(app, strings.Join(slices.Insert(slices.Clone(elements), i, "data"), "/")) {
+			return true
+		}
+	}
+	return false
+}
