@@ -161,6 +161,11 @@ func (s *session) relogin(ctx context.Context, seen int) error {
 	if _, renewed := s.current(); renewed != seen {
 		return nil
 	}
+	// Denied by policy, the old token still lives; ended, it cannot be revoked
+	// and need not be.
+	revoking, cancel := context.WithTimeout(ctx, s.client.config.Timeout)
+	_ = s.revoke(revoking)
+	cancel()
 	if err := s.login(ctx); err != nil {
 		return err
 	}
@@ -211,6 +216,20 @@ func (s *session) mountOf(ctx context.Context, op, path string) (mount string, v
 // Close revokes the login, bounded by ctx. It does not wait for a Vault that
 // cannot answer: the token ends with its period.
 func (s *session) Close(ctx context.Context) error {
+	err := s.revoke(ctx)
+	if err == nil {
+		return nil
+	}
+	reason, again := transient(err)
+	if !again {
+		reason = fmt.Sprintf("Vault answers %d", statusOf(err))
+	}
+	s.client.log.Warn().Str("task_id", s.id.Task).Str("error", reason).Msg("vault token not revoked, it ends by itself")
+	return &Error{Op: "revoke the login", Status: statusOf(err), Problem: reason}
+}
+
+// revoke gives the token back, once.
+func (s *session) revoke(ctx context.Context) error {
 	s.mu.Lock()
 	client, revocable := s.api, s.revocable
 	s.revocable = false
@@ -218,15 +237,5 @@ func (s *session) Close(ctx context.Context) error {
 	if client == nil || !revocable {
 		return nil
 	}
-	err := client.Auth().Token().RevokeSelfWithContext(ctx, "")
-	client.ClearToken()
-	if err != nil {
-		reason, again := transient(err)
-		if !again {
-			reason = fmt.Sprintf("Vault answers %d", statusOf(err))
-		}
-		s.client.log.Warn().Str("task_id", s.id.Task).Str("error", reason).Msg("vault token not revoked, it ends by itself")
-		return &Error{Op: "revoke the login", Status: statusOf(err), Problem: reason}
-	}
-	return nil
+	return client.Auth().Token().RevokeSelfWithContext(ctx, "")
 }
