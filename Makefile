@@ -1,0 +1,88 @@
+# Everything is built and tested from here; .ci/run only calls these targets.
+
+SHELL   := /bin/bash
+GO      ?= go
+VERSION ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo unknown)
+LDFLAGS := -s -w -X main.version=$(VERSION)
+# Static, so that one binary runs on every agent of a mixed cluster. Tests are
+# built with cgo, which the race detector needs.
+STATIC  := CGO_ENABLED=0 $(GO) build -trimpath -ldflags "$(LDFLAGS)"
+FUZZTIME ?= 20s
+
+.PHONY: help
+help: ## print this list
+	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "  %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+.PHONY: build
+build: bin/pacer-executor bin/pacer-scheduler bin/pacer ## build the three static binaries into bin/
+
+.PHONY: bin/pacer-executor bin/pacer-scheduler bin/pacer
+bin/pacer-executor:
+	@echo "build $@ $(VERSION)"
+	@$(STATIC) -o $@ ./executor/cmd/pacer-executor
+bin/pacer-scheduler:
+	@echo "build $@ $(VERSION)"
+	@$(STATIC) -o $@ ./scheduler/cmd/pacer-scheduler
+bin/pacer:
+	@echo "build $@ $(VERSION)"
+	@$(STATIC) -o $@ ./scheduler/cmd/pacer
+
+.PHONY: servers
+servers: ## install the servers that tests talk to, where they are missing (Debian, root)
+	@./integration/install-servers
+
+.PHONY: test
+test: servers ## install what is missing, then run every test, real servers included
+	@echo "run all tests; packages print as they finish"
+	$(GO) test -timeout 20m ./...
+
+.PHONY: race
+race: servers ## run every test under the race detector
+	@echo "run all tests under the race detector; packages print as they finish"
+	$(GO) test -race -timeout 40m ./...
+
+.PHONY: integration
+integration: servers ## run the suites that need servers, the emulator or PACER_TEST_MASTER
+	@echo "run the integration suites on $${PACER_TEST_MASTER:-the emulator}"
+	$(GO) test -count=1 -timeout 20m ./integration/...
+
+.PHONY: conformance
+conformance: ## hold the emulator, or the cluster of PACER_TEST_MASTER, to Mesos' recorded behaviour
+	@echo "run the conformance suites on $${PACER_TEST_MASTER:-the emulator}"
+	$(GO) test -count=1 -timeout 20m ./integration/mesos/conformance/...
+
+.PHONY: bench
+bench: servers ## run every benchmark and print its table
+	$(GO) test -run '^$$' -bench . -benchmem -timeout 60m ./...
+
+.PHONY: fuzz
+fuzz: ## fuzz every parser for FUZZTIME each
+	@set -euo pipefail; grep -rlE --include='*_test.go' '^func Fuzz' . | xargs -n1 dirname | sort -u | while read -r dir; do \
+		for name in $$(grep -hoE '^func Fuzz[A-Za-z0-9_]*' $$dir/*_test.go | cut -c6-); do \
+			echo "fuzz $$dir $$name for $(FUZZTIME)"; \
+			$(GO) test -run '^$$' -fuzz "^$$name$$" -fuzztime $(FUZZTIME) $$dir; \
+		done; \
+	done
+
+.PHONY: lint
+lint: ## gofmt, go vet, staticcheck
+	@echo "gofmt"; files=$$(git ls-files -z '*.go' | xargs -0 gofmt -l); test -z "$$files" || { echo "gofmt would change: $$files"; exit 1; }
+	@echo "go vet"; $(GO) vet ./...
+	@echo "staticcheck"; $(GO) tool staticcheck ./...
+
+.PHONY: check
+check: lint build ## lint, build, go.mod is tidy, the executor is static and small: no root, no servers
+	@echo "go mod tidy"; $(GO) mod tidy -diff
+	@echo "binaries are static and the executor has at most 32 MB"
+	@for binary in bin/pacer-executor bin/pacer-scheduler bin/pacer; do \
+		if readelf -l $$binary 2>/dev/null | grep -q INTERP; then echo "$$binary is not static"; exit 1; fi; done
+	@size=$$(stat -c %s bin/pacer-executor); echo "bin/pacer-executor: $$size bytes"; test $$size -le 32000000
+
+.PHONY: demo
+demo: build ## show an app being deployed, rolled and healed on an emulated cluster (KEEP=1, REAL=1)
+	@$(GO) build -trimpath -o bin/demo/ ./integration/demo ./integration/demo/service
+	@bin/demo/demo
+
+.PHONY: clean
+clean: ## remove what was built
+	rm -rf bin
