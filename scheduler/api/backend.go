@@ -16,6 +16,8 @@ import (
 //
 // Reads come from memory and never fail for lack of the store; they serve
 // the last known state when the scheduler is not connected, see [Info.Stale].
+// A yield can take as long as a slow client takes to read, so it is called
+// without any lock held, over what was current when the call began.
 // Writes return once the store has them, and fail with an error that wraps
 // [ErrNotFound], [ErrExists], [ErrChanged] or [ErrUnavailable], or is a
 // [*LockedError] or an [*app.Error]; any other error is a bug (500).

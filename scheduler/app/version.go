@@ -54,3 +54,16 @@ func (s *Stamper) Observe(v Version) {
 	defer s.mu.Unlock()
 	s.last = max(s.last, v)
 }
+
+// MarshalText writes [Version.String].
+func (v Version) MarshalText() ([]byte, error) { return []byte(v.String()), nil }
+
+// UnmarshalText reads what [ParseVersion] does, and "" as zero.
+func (v *Version) UnmarshalText(text []byte) (err error) {
+	if len(text) == 0 {
+		*v = 0
+		return nil
+	}
+	*v, err = ParseVersion(string(text))
+	return err
+}
