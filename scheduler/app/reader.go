@@ -119,16 +119,7 @@ func (r *reader) bool(into *bool) field {
 // float reads a finite number from least to most.
 func (r *reader) float(into *float64, least, most float64) field {
 	return func(path string, n *node) {
-		if !r.is(path, n, number) {
-			return
-		}
-		value, err := strconv.ParseFloat(n.text, 64)
-		switch {
-		case err != nil || math.IsInf(value, 0) || math.IsNaN(value):
-			r.refuse(path, "is not a number that can be represented: expected %s", between(least, most))
-		case value < least || value > most:
-			r.refuse(path, "is %s, expected %s", strconv.FormatFloat(value, 'g', -1, 64), between(least, most))
-		default:
+		if value, ok := r.number(path, n); ok && r.within(path, value, least, most) {
 			*into = value
 		}
 	}
@@ -137,17 +128,41 @@ func (r *reader) float(into *float64, least, most float64) field {
 // int reads a whole number, which may be written as 3.0 or 3e0.
 func (r *reader) int(into *int, least, most int) field {
 	return func(path string, n *node) {
-		value := math.NaN()
-		r.float(&value, float64(least), float64(most))(path, n)
+		value, ok := r.number(path, n)
 		switch {
-		case math.IsNaN(value): // refused already
+		case !ok:
 		case value != math.Trunc(value):
-			r.refuse(path, "is %s, expected a whole number", strconv.FormatFloat(value, 'g', -1, 64))
-		default:
+			r.refuse(path, "is %s, expected a whole number", decimal(value))
+		case r.within(path, value, float64(least), float64(most)):
 			*into = int(value)
 		}
 	}
 }
+
+func (r *reader) number(path string, n *node) (value float64, ok bool) {
+	if !r.is(path, n, number) {
+		return 0, false
+	}
+	value, err := strconv.ParseFloat(n.text, 64)
+	if err != nil {
+		r.refuse(path, "is too large a number")
+	}
+	return value, err == nil
+}
+
+func (r *reader) within(path string, value, least, most float64) bool {
+	switch {
+	case value < least:
+		r.refuse(path, "is %s, expected at least %s", decimal(value), decimal(least))
+	case value > most:
+		r.refuse(path, "is %s, expected at most %s", decimal(value), decimal(most))
+	default:
+		return true
+	}
+	return false
+}
+
+func decimal(value float64) string { return strconv.FormatFloat(value, 'g', 12, 64) }
 
 // maxSeconds of any duration: 10 years.
 const maxSeconds = 10 * 365 * 24 * 3600
@@ -234,11 +249,6 @@ func (r *reader) unsupported(remedy string) field {
 			r.refuse(path, "is not supported: %s", remedy)
 		}
 	}
-}
-
-func between(least, most float64) string {
-	format := func(f float64) string { return strconv.FormatFloat(f, 'f', -1, 64) }
-	return fmt.Sprintf("%s to %s", format(least), format(most))
 }
 
 // shorten makes a name that a client wrote fit for a path in an error.
