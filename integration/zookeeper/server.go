@@ -26,9 +26,8 @@ type Options struct {
 	// Dir holds configuration, data and log; it must exist. Default: a new
 	// temporary directory, removed by [Server.Close].
 	Dir string
-	// Tick is ZooKeeper's tickTime: session timeouts are between 2 and 20
-	// ticks, and are checked once in a tick. Default 200 ms, so from 400 ms
-	// to 4 s... see MaxSession.
+	// Tick is ZooKeeper's tickTime: session timeouts are at least 2 ticks, and
+	// are checked once in a tick. Default 200 ms.
 	Tick time.Duration
 	// MaxSession is the longest session timeout that clients get. Default 60 s.
 	MaxSession time.Duration
@@ -201,7 +200,11 @@ func (s *Server) awaitReady(ctx context.Context) error {
 	tick := time.NewTicker(10 * time.Millisecond)
 	defer tick.Stop()
 	for {
-		if answer, err := s.Ask(ctx, "srvr"); err == nil && strings.Contains(answer, "Mode:") {
+		// A question that comes too early may never be answered.
+		ask, cancel := context.WithTimeout(ctx, 100*time.Millisecond)
+		answer, err := s.Ask(ask, "srvr")
+		cancel()
+		if err == nil && strings.Contains(answer, "Mode:") {
 			return nil
 		}
 		select {
