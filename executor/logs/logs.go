@@ -1,6 +1,12 @@
 package logs
 
-import "errors"
+import (
+	"errors"
+	"fmt"
+	"os"
+
+	"golang.org/x/sys/unix"
+)
 
 // Policy bounds the size of one stream's files.
 type Policy struct {
@@ -14,28 +20,74 @@ type Policy struct {
 // DefaultPolicy keeps at most about 60 MiB per stream.
 func DefaultPolicy() Policy { return Policy{MaxSize: 10 << 20, MaxFiles: 5} }
 
+// minSize keeps rotation from costing more than writing.
+const minSize = 4 << 10
+
+// Validate reports every problem of p at once.
+func (p Policy) Validate() error {
+	var errs []error
+	if p.MaxSize < minSize {
+		errs = append(errs, fmt.Errorf("log file size %d bytes: must be at least %d", p.MaxSize, minSize))
+	}
+	if p.MaxFiles < 0 || p.MaxFiles > 1000 {
+		errs = append(errs, fmt.Errorf("number of rotated log files %d: must be between 0 and 1000", p.MaxFiles))
+	}
+	return errors.Join(errs...)
+}
+
+// Names of the files, which are part of what operators rely on.
+const (
+	StdoutName = "stdout"
+	StderrName = "stderr"
+)
+
 // Logs are the output files of one task.
 type Logs struct {
 	Stdout, Stderr *File
+
+	dir *os.File
 }
 
 // Open opens dir/stdout and dir/stderr for appending. dir is created with mode
-// 0755 when it is missing; its parent must exist.
-func Open(dir string, policy Policy) (*Logs, error) { return nil, errors.ErrUnsupported }
+// 0755 when it is missing; its parent must exist. dir itself may not be a
+// symbolic link; what leads to it is trusted.
+func Open(dir string, policy Policy) (_ *Logs, err error) {
+	if err := policy.Validate(); err != nil {
+		return nil, err
+	}
+	if err := os.Mkdir(dir, 0o755); err != nil && !errors.Is(err, os.ErrExist) {
+		return nil, fmt.Errorf("create log directory: %w", err)
+	}
+	fd, err := unix.Open(dir, unix.O_RDONLY|unix.O_DIRECTORY|unix.O_NOFOLLOW|unix.O_CLOEXEC, 0)
+	if err != nil {
+		return nil, fmt.Errorf("open log directory: %w", &os.PathError{Op: "open", Path: dir, Err: err})
+	}
+	l := &Logs{dir: os.NewFile(uintptr(fd), dir)}
+	defer func() {
+		if err != nil {
+			err = errors.Join(err, l.Close())
+		}
+	}()
+	if l.Stdout, err = openFile(l.dir, StdoutName, policy); err != nil {
+		return nil, err
+	}
+	if l.Stderr, err = openFile(l.dir, StderrName, policy); err != nil {
+		return nil, err
+	}
+	return l, nil
+}
 
 // Close closes both files. Nothing is buffered, so nothing is lost without it.
-func (l *Logs) Close() error { return nil }
-
-// File is one rotating file. It is safe for concurrent use.
-type File struct{}
-
-// Write appends p. When the disk refuses, it reports the error, counts what was
-// lost, and the next call tries again.
-func (f *File) Write(p []byte) (int, error) { return 0, errors.ErrUnsupported }
-
-// Tail returns the last lines, at most maxLines and maxBytes, from the current
-// file and the newest rotated one. It is not redacted.
-func (f *File) Tail(maxLines, maxBytes int) string { return "" }
-
-// Dropped is how many bytes could not be written.
-func (f *File) Dropped() int64 { return 0 }
+func (l *Logs) Close() error {
+	var errs []error
+	for _, f := range []*File{l.Stdout, l.Stderr} {
+		if f != nil {
+			errs = append(errs, f.close())
+		}
+	}
+	if l.dir != nil {
+		errs = append(errs, l.dir.Close())
+		l.dir = nil
+	}
+	return errors.Join(errs...)
+}

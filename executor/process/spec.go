@@ -1,7 +1,12 @@
 package process
 
 import (
+	"errors"
+	"fmt"
 	"io"
+	"math"
+	"path/filepath"
+	"strings"
 	"time"
 )
 
@@ -16,7 +21,7 @@ type Spec struct {
 	// Env is the whole environment, each entry NAME=value. Nothing of this
 	// process's own environment is added.
 	Env []string
-	// Dir is the working directory; this process must be able to enter it,
+	// Dir is the working directory, an absolute path; this process must be able to enter it,
 	// the task's user need not be able to reach it from the root.
 	Dir string
 	// User is the name or numeric id of a Unix user; empty means the user of
@@ -111,4 +116,60 @@ type Result struct {
 	// Stderr is the end of what the command wrote to its stderr, cut at a line
 	// where possible. It is not redacted.
 	Stderr string
+}
+
+// Validate reports every mistake of s at once, without the values of Env.
+func (s Spec) Validate() error {
+	var errs []error
+	fail := func(format string, args ...any) { errs = append(errs, fmt.Errorf(format, args...)) }
+	if s.TaskID == "" || len(s.TaskID) > 255 || strings.ContainsAny(s.TaskID, "/\x00\n") || s.TaskID == "." || s.TaskID == ".." {
+		fail("task id %q: must have 1 to 255 bytes and no slash, newline or NUL", s.TaskID)
+	}
+	errs = append(errs, validateCommand(s.Argv, s.Env)...)
+	if !filepath.IsAbs(s.Dir) || strings.ContainsRune(s.Dir, 0) {
+		fail("working directory %q: must be an absolute path", s.Dir)
+	}
+	if s.Umask != nil && *s.Umask > 0o777 {
+		fail("umask %#o: must be at most 0777", *s.Umask)
+	}
+	for _, r := range s.Rlimits {
+		if r.Resource < 0 || r.Resource > 15 {
+			fail("rlimit %d: unknown to setrlimit(2), which has 0 to 15", r.Resource)
+		}
+		if r.Soft > r.Hard {
+			fail("rlimit %d: soft limit %d is above the hard limit %d", r.Resource, r.Soft, r.Hard)
+		}
+	}
+	if c := s.Limits.CPU; c < 0 || math.IsNaN(c) || math.IsInf(c, 0) {
+		fail("cpus %v: must be zero or a positive number", c)
+	}
+	if s.Limits.CPUQuota && s.Limits.CPU == 0 {
+		fail("cpu quota: needs a number of cpus above zero")
+	}
+	if s.Limits.Memory > math.MaxInt64 || s.Limits.Pids > math.MaxInt32 {
+		fail("limits: memory %d bytes or pids %d out of range", s.Limits.Memory, s.Limits.Pids)
+	}
+	return errors.Join(errs...)
+}
+
+func validateCommand(argv, env []string) []error {
+	var errs []error
+	if len(argv) == 0 || argv[0] == "" {
+		errs = append(errs, errors.New("command: no program; argv[0] must name one"))
+	}
+	for i, a := range argv {
+		if strings.ContainsRune(a, 0) {
+			errs = append(errs, fmt.Errorf("command: argument %d contains a NUL byte", i))
+		}
+	}
+	for i, e := range env {
+		name, _, ok := strings.Cut(e, "=")
+		switch {
+		case !ok || name == "":
+			errs = append(errs, fmt.Errorf("environment: entry %d of %d is not NAME=value", i, len(env)))
+		case strings.ContainsRune(e, 0):
+			errs = append(errs, fmt.Errorf("environment: %s contains a NUL byte", strings.ReplaceAll(name, "\x00", "\\0")))
+		}
+	}
+	return errs
 }
