@@ -1,0 +1,74 @@
+// Package executor is the life of tasks on one Mesos agent: many tasks in one
+// process, each with its secrets, its process tree, its health check and its
+// registry entries, and each with statuses that Mesos can rely on.
+//
+// [Executor] takes what the agent asks for ([agent.Handler]) and has one task
+// for each LAUNCH. A task is one goroutine that owns a state and executes
+// actions; whatever takes time (secrets, the start, the registry, kills) runs
+// beside it and comes back as an event, so that KILL and SHUTDOWN act at once.
+//
+//	agent --Launch/Kill/Shutdown--> Executor --events--> task --actions--> workers
+//	  ^                                                   |  ^                |
+//	  '----------------- statuses ------------------------'  '----events------'
+//
+// # The states of a task
+//
+// The state machine is one pure function, (state, event) -> (state, actions),
+// in state.go. What it does, in which order, are the three lists in order.go.
+//
+//	staging ---launch---> starting ---spawned---> started ---findable---> running
+//	   |                     |                       |   \                /  |
+//	   | refuse              | failed, kill          |    '-- rootEnded -'   |
+//	   |                     |                       | kill, shutdown,       |
+//	   |                     |                       | health, time limits   |
+//	   v                     v                       v                       |
+//	killing <-----------------------------------------------------------------'
+//	   |          exited <--- rootEnded (from started and running)
+//	   | empty      | empty
+//	   v            v
+//	         ended
+//
+//	launch: STARTING -> secrets -> spawn -> RUNNING -> first healthy -> register
+//	        -> RUNNING healthy=true
+//	        (without a health check: spawn -> register -> RUNNING)
+//	kill:   KILLING -> stop checks -> deregister -> drain -> SIGTERM -> grace
+//	        -> SIGKILL to the tree -> empty -> KILLED (or FAILED)
+//	exit:   stop checks -> deregister -> kill what is left -> FINISHED | FAILED
+//
+// In started and running, readiness and registration are one switch: an
+// instance that is not healthy is deregistered, one that is healthy again is
+// registered, and healthy=true is reported when it can be found.
+//
+// # Guarantees
+//
+//   - Exactly one terminal status for each task, whatever happens at the same
+//     time, and none before its last process is gone; no RUNNING after KILLING.
+//   - No signal before the registry entry is gone, or its deadline has passed,
+//     and the drain delay is over. SHUTDOWN and max_completion_time shorten the
+//     times, never the order, and the message says what was cut short.
+//   - The cause of an end is the first one: a kill that is under way makes
+//     KILLED of exit code 0, an exit that came first makes FINISHED of a KILL.
+//   - The grace of a KILL event wins over the TaskInfo's, that over the
+//     configuration's; later ones may only shorten. Negative ones do not count.
+//   - A panic costs the one task it happened for.
+//
+// # What a status says
+//
+//	cause                   state         reason                        pacer.failure
+//	exit code 0             FINISHED
+//	exit code               FAILED                                      exit
+//	signal                  FAILED                                      signal
+//	out of memory           FAILED        CONTAINER_LIMITATION_MEMORY   oom
+//	KILL, SHUTDOWN          KILLED
+//	health check            KILLED        TASK_HEALTH_CHECK_STATUS_...  health
+//	max_completion_time     FAILED        MAX_COMPLETION_TIME_REACHED   max-completion-time
+//	not registered in time  FAILED                                      registration
+//	TaskInfo, labels        FAILED        TASK_INVALID                  invalid
+//	secrets                 FAILED        CONTAINER_LAUNCH_FAILED       secrets
+//	start                   FAILED        CONTAINER_LAUNCH_FAILED       start
+//
+// # What it does not do
+//
+// It does not survive its own crash: tasks are then found and killed by Mesos'
+// containerizer. It fetches no URIs for single tasks.
+package executor

@@ -1,0 +1,109 @@
+package executor
+
+import (
+	"context"
+	"io"
+	"os"
+
+	mesos "github.com/mesos/mesos-go/api/v1/lib"
+
+	"pacer/executor/agent"
+	"pacer/executor/logs"
+	"pacer/executor/process"
+	"pacer/executor/registry"
+	"pacer/healthcheck"
+	"pacer/secrets"
+)
+
+// Parts are what an executor is built from. Each of them is used by all tasks
+// at once and bounds its own calls; the executor closes none of them.
+type Parts struct {
+	Agent     Agent
+	Processes Processes
+	Output    Output
+	// Registry is nil where none is configured.
+	Registry registry.Registry
+	// Secrets is nil where no store is configured.
+	Secrets secrets.Source
+	Checks  Checks
+}
+
+// Agent carries statuses to the Mesos agent, in order and until acknowledged.
+// [agent.Client] is one.
+type Agent interface {
+	// Update queues a status and returns at once.
+	Update(status mesos.TaskStatus) error
+	// Drain returns when every status has been acknowledged, or when ctx ends.
+	Drain(ctx context.Context) error
+}
+
+// Processes starts tasks. [FromSupervisor] makes one of package process.
+type Processes interface {
+	// Start returns once the program runs, or with an error after which nothing
+	// of it is left. ctx bounds the start only.
+	Start(ctx context.Context, spec process.Spec) (Process, error)
+}
+
+// Process is one task's tree of processes; see [process.Process].
+type Process interface {
+	PID() int
+	Done() <-chan struct{}
+	Exit() process.Exit
+	Signal(sig os.Signal) error
+	Kill(ctx context.Context) error
+	Exec(ctx context.Context, cmd process.Command) (process.Result, error)
+	Usage() (process.Usage, error)
+}
+
+// Output opens the files that a task's output goes to.
+type Output interface {
+	// Open makes the files below dir.
+	Open(dir string) (Streams, error)
+}
+
+// Streams are a task's open output files.
+type Streams struct {
+	Stdout, Stderr io.Writer
+	Close          func() error
+}
+
+// Checks runs health checks.
+type Checks interface {
+	// Run checks until ctx ends and tells what changes from one goroutine; tell
+	// does not block. It returns early only with an error.
+	Run(ctx context.Context, check healthcheck.Check, task healthcheck.Task, tell func(healthcheck.Event)) error
+	// Probe asks once.
+	Probe(ctx context.Context, check healthcheck.Check, task healthcheck.Task) healthcheck.Result
+}
+
+var (
+	_ Agent         = (*agent.Client)(nil)
+	_ agent.Handler = (*Executor)(nil)
+	_ Process       = (*process.Process)(nil)
+)
+
+// FromSupervisor makes the processes of s those of an executor.
+func FromSupervisor(s *process.Supervisor) Processes { return supervised{s} }
+
+// FromLogs makes each task's output a pair of rotating files.
+func FromLogs(policy logs.Policy) Output { return logged{policy} }
+
+type logged struct{ policy logs.Policy }
+
+func (l logged) Open(dir string) (Streams, error) {
+	files, err := logs.Open(dir, l.policy)
+	if err != nil {
+		return Streams{}, err
+	}
+	return Streams{Stdout: files.Stdout, Stderr: files.Stderr, Close: files.Close}, nil
+}
+
+type supervised struct{ supervisor *process.Supervisor }
+
+func (s supervised) Start(ctx context.Context, spec process.Spec) (Process, error) {
+	p, err := s.supervisor.Start(ctx, spec)
+	if err != nil {
+		return nil, err
+	}
+	return p, nil
+}

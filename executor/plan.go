@@ -1,0 +1,258 @@
+package executor
+
+import (
+	"errors"
+	"fmt"
+	"path/filepath"
+	"strings"
+	"time"
+
+	mesos "github.com/mesos/mesos-go/api/v1/lib"
+
+	"pacer/executor/payload"
+	"pacer/executor/process"
+	"pacer/executor/registry"
+	"pacer/healthcheck"
+	"pacer/secrets"
+)
+
+// plan is everything that a TaskInfo says about a task, understood and checked.
+type plan struct {
+	app         string // with its leading slash
+	rules       rules
+	argv        []string
+	user        string
+	environment environment
+	limits      process.Limits
+	sandbox     sandbox
+	directory   string
+
+	identity       secrets.Identity
+	secrets        secrets.Declarations
+	launchDeadline time.Duration
+
+	health    *healthcheck.Check
+	check     *check
+	instances []registry.Instance
+}
+
+// site is what holds for all tasks of an executor: its settings, and what the
+// agent said when it accepted the subscription.
+type site struct {
+	config    Config
+	framework mesos.FrameworkInfo
+	agent     mesos.AgentInfo
+	// registries is what labels are judged by.
+	registries registry.Limits
+}
+
+// newPlan reads a TaskInfo. Its error joins every mistake, so that a task has
+// to be corrected only once; the plan is then good for nothing but its rules.
+func newPlan(info mesos.TaskInfo, s site) (*plan, error) {
+	p := &plan{launchDeadline: launchDeadline, sandbox: sandbox(s.config.Sandbox)}
+	p.rules = rules{
+		reportKilling: hasCapability(s.framework, mesos.FrameworkInfo_Capability_TASK_KILLING_STATE),
+		register:      s.config.RegisterTimeout,
+		schedulerKill: s.config.SchedulerKillTimeout,
+		times:         times{deregister: s.config.DeregisterTimeout, grace: killGrace(s.config.KillGrace, info.KillPolicy)},
+	}
+	if d := info.MaxCompletionTime; d != nil {
+		p.rules.completion = time.Duration(d.Nanoseconds)
+	}
+	var problems []error
+	note := func(err error) { problems = append(problems, err) }
+
+	id := info.TaskID.Value
+	if id == "" || id == "." || id == ".." || strings.ContainsAny(id, "/\\\x00") {
+		note(fmt.Errorf("task_id %q cannot be the name of a directory: leave out '/' and '\\'", id))
+		id = "invalid"
+	}
+	p.directory = filepath.Join(s.config.Sandbox, tasksDir, id)
+
+	task, err := readPayload(info)
+	if err != nil {
+		// Without it nothing else can be judged, except the labels.
+		note(err)
+		task = new(payload.Task)
+	}
+	p.app = task.App
+	p.rules.unhealthy = task.Unhealthy
+	p.argv = task.GetCommand().GetArgv()
+	if line := task.GetCommand().GetShell(); line != "" {
+		p.argv = shell(line)
+	}
+	if len(task.Uris) > 0 {
+		note(fmt.Errorf("uris: %d given, but this executor does not fetch any for a task: put them into the executor's own URIs", len(task.Uris)))
+	}
+	if p.user, err = s.userOf(task.User); err != nil {
+		note(err)
+	}
+
+	labels := labelsOf(info.Labels)
+	p.identity = secrets.Identity{App: strings.TrimPrefix(p.app, "/"), Task: id, Token: secrets.NewSecret([]byte(task.IdentityToken))}
+	if p.secrets, err = secrets.ParseLabels(labels); err != nil {
+		note(err)
+	}
+	if len(p.secrets.Files) > 0 {
+		note(fmt.Errorf("label %s%s: this executor delivers secrets as variables only: use %sNAME", secrets.LabelFilePrefix, p.secrets.Files[0].Name, secrets.LabelEnvPrefix))
+	}
+	if info.HealthCheck != nil {
+		if p.health, err = healthCheck(info.HealthCheck, labels, p.rules.unhealthy); err != nil {
+			note(err)
+		}
+		p.rules.checked = true
+	}
+	if info.Check != nil {
+		if p.check, err = newCheck(info.Check); err != nil {
+			note(err)
+		}
+	}
+	ports := portsOf(info)
+	if err := p.planRegistration(labels, ports, task.Shard, id, s); err != nil {
+		note(err)
+	}
+
+	p.limits = limitsOf(info)
+	p.environment = marathonEnvironment(info, task, s.agent.Hostname, ports)
+	if err := p.environment.add(task.Environment); err != nil {
+		note(err)
+	}
+	p.environment = p.environment.with("MESOS_TASK_ID", id).with("MESOS_SANDBOX", p.directory)
+	return p, errors.Join(problems...)
+}
+
+// planRegistration reads what is to be registered, and where.
+func (p *plan) planRegistration(labels map[string]string, ports []port, shard int32, id string, s site) error {
+	named := make([]registry.Port, len(ports))
+	numbers := make([]int, len(ports))
+	for i, port := range ports {
+		named[i] = registry.Port{Name: port.name, Labels: port.labels}
+		numbers[i] = port.number
+	}
+	declared, err := registry.ParseLabels(registry.App{Path: p.app, Labels: labels, Ports: named}, s.registries)
+	if err != nil {
+		return err
+	}
+	p.rules.times.drain = declared.Drain
+	p.rules.required = declared.Required
+	if len(declared.Services) == 0 {
+		return nil
+	}
+	host, err := registry.AdvertisedHost(s.config.AdvertiseHost, s.agent.Hostname)
+	if err != nil {
+		return err
+	}
+	p.instances, err = declared.Instances(registry.Task{ID: id, App: p.app, Host: host, Ports: numbers, Shard: int(shard)})
+	p.rules.registers = len(p.instances) > 0
+	return err
+}
+
+// readPayload finds the command: in TaskInfo.command (task groups of any
+// framework), else in the payload of Pacer's scheduler.
+func readPayload(info mesos.TaskInfo) (*payload.Task, error) {
+	if info.Command == nil {
+		return payload.Decode(info.Data)
+	}
+	c := info.Command
+	task := &payload.Task{App: "/" + info.Name, User: c.GetUser(), Command: new(payload.Command), Shard: -1}
+	if c.GetShell() {
+		task.Command.Shell = c.GetValue()
+	} else {
+		task.Command.Argv = c.Arguments
+		// Mesos takes argv[0] from the arguments; the program is in value.
+		if len(c.Arguments) == 0 {
+			task.Command.Argv = []string{c.GetValue()}
+		} else if c.GetValue() != "" {
+			task.Command.Argv = append([]string{c.GetValue()}, c.Arguments[1:]...)
+		}
+	}
+	if c.GetValue() == "" {
+		return nil, errors.New("command.value is empty: set it to a command line, or to a program with shell=false")
+	}
+	for _, v := range c.GetEnvironment().GetVariables() {
+		if v.GetType() != mesos.Environment_Variable_VALUE {
+			return nil, fmt.Errorf("command.environment: variable %s is a Mesos secret: declare it by the label %s%s", v.Name, secrets.LabelEnvPrefix, v.Name)
+		}
+		task.Environment = append(task.Environment, &payload.Variable{Name: v.Name, Value: v.GetValue()})
+	}
+	for _, u := range c.URIs {
+		task.Uris = append(task.Uris, &payload.URI{Value: u.Value})
+	}
+	return task, nil
+}
+
+// killGrace is the time between SIGTERM and SIGKILL: the policy's, else the
+// default. A negative one, which Mesos lets through, counts as none given.
+func killGrace(byDefault time.Duration, policy *mesos.KillPolicy) time.Duration {
+	if policy == nil || policy.GracePeriod == nil || policy.GracePeriod.Nanoseconds < 0 {
+		return byDefault
+	}
+	return time.Duration(policy.GracePeriod.Nanoseconds)
+}
+
+func shell(line string) []string { return []string{"/bin/sh", "-c", line} }
+
+func hasCapability(f mesos.FrameworkInfo, want mesos.FrameworkInfo_Capability_Type) bool {
+	for _, c := range f.Capabilities {
+		if c.Type == want {
+			return true
+		}
+	}
+	return false
+}
+
+func labelsOf(l *mesos.Labels) map[string]string {
+	m := map[string]string{}
+	for _, label := range l.GetLabels() {
+		m[label.Key] = label.GetValue()
+	}
+	return m
+}
+
+// port is one port of a task.
+type port struct {
+	name   string
+	number int
+	labels map[string]string
+}
+
+// portsOf lists a task's ports in the order of its definition, which only
+// discovery tells; without it, in the order of the resources.
+func portsOf(info mesos.TaskInfo) []port {
+	var list []port
+	for _, p := range info.GetDiscovery().GetPorts().GetPorts() {
+		list = append(list, port{name: p.GetName(), number: int(p.Number), labels: labelsOf(p.Labels)})
+	}
+	if len(list) > 0 {
+		return list
+	}
+	for _, r := range info.Resources {
+		if r.Name != "ports" {
+			continue
+		}
+		for _, span := range r.GetRanges().GetRange() {
+			for n := span.Begin; n <= span.End && len(list) < maxPorts; n++ {
+				list = append(list, port{number: int(n)})
+			}
+		}
+	}
+	return list
+}
+
+// maxPorts bounds what a nonsensical range can make of the environment.
+const maxPorts = 1000
+
+// limitsOf is what the kernel is to enforce.
+func limitsOf(info mesos.TaskInfo) process.Limits {
+	return process.Limits{Memory: uint64(scalar(info.Resources, "mem") * (1 << 20)), CPU: scalar(info.Resources, "cpus")}
+}
+
+func scalar(resources []mesos.Resource, name string) float64 {
+	var sum float64
+	for _, r := range resources {
+		if r.Name == name {
+			sum += r.GetScalar().GetValue()
+		}
+	}
+	return max(sum, 0)
+}
