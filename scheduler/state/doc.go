@@ -39,7 +39,7 @@
 // Values are protobuf, see record/record.proto. Each begins with the version
 // of its format; one above [FormatVersion] is refused ([ErrFormat]), never
 // mangled: downgrading the scheduler needs a restored backup. Definitions are
-// in package app's encoding, compressed with gzip when that is shorter.
+// in package app's encoding, which compresses them.
 //
 // A task record takes 30 bytes and what it names (agent, host, executor),
 // which its chunk holds once for all its records. Chunks are filled to

@@ -1,13 +1,10 @@
 package state
 
 import (
-	"bytes"
-	"compress/gzip"
 	"crypto/sha256"
 	"encoding/hex"
 	"errors"
 	"fmt"
-	"io"
 	"strings"
 	"time"
 
@@ -19,9 +16,6 @@ import (
 // FormatVersion of every record that this build writes, and the newest that
 // it reads.
 const FormatVersion = 1
-
-// maxDefinition bounds what a compressed definition may expand to, in bytes.
-const maxDefinition = 16 << 20
 
 // Kinds of nodes: the first part of their keys.
 const (
@@ -99,65 +93,19 @@ func fromMilliseconds(ms int64) time.Time {
 	return time.UnixMilli(ms).UTC()
 }
 
-func encodeDefinition(d Definition) (*record.Definition, error) {
-	r := &record.Definition{
-		Version: d.Version,
-		Body:    d.Body,
-	}
-	// Below a disk block compression saves nothing worth its time.
-	if len(d.Body) < 1024 {
-		return r, nil
-	}
-	var zipped bytes.Buffer
-	w := gzip.NewWriter(&zipped)
-	if _, err := w.Write(d.Body); err != nil {
-		return nil, fmt.Errorf("compress definition: %w", err)
-	}
-	if err := w.Close(); err != nil {
-		return nil, fmt.Errorf("compress definition: %w", err)
-	}
-	if zipped.Len() < len(d.Body) {
-		r.Body, r.Encoding = zipped.Bytes(), record.Encoding_ENCODING_GZIP
-	}
-	return r, nil
+func encodeDefinition(d Definition) *record.Definition {
+	return &record.Definition{Version: d.Version, Body: d.Body}
 }
 
 func decodeDefinition(r *record.Definition) (Definition, error) {
-	d := Definition{
-		Version: r.GetVersion(),
-		Body:    r.GetBody(),
+	if r.GetVersion() == "" {
+		return Definition{}, errors.New("definition has no version")
 	}
-	if d.Version == "" {
-		return d, errors.New("definition has no version")
-	}
-	switch r.GetEncoding() {
-	case record.Encoding_ENCODING_PLAIN:
-		return d, nil
-	case record.Encoding_ENCODING_GZIP:
-	default:
-		return d, fmt.Errorf("%w: definition has encoding %d", ErrFormat, r.GetEncoding())
-	}
-	zipped, err := gzip.NewReader(bytes.NewReader(d.Body))
-	if err != nil {
-		return d, fmt.Errorf("expand definition: %w", err)
-	}
-	body, err := io.ReadAll(io.LimitReader(zipped, maxDefinition+1))
-	if err != nil {
-		return d, fmt.Errorf("expand definition: %w", err)
-	}
-	if len(body) > maxDefinition {
-		return d, fmt.Errorf("definition expands to more than %d bytes", maxDefinition)
-	}
-	d.Body = body
-	return d, nil
+	return Definition{Version: r.GetVersion(), Body: r.GetBody()}, nil
 }
 
 func encodeApp(a *App) ([]byte, error) {
-	definition, err := encodeDefinition(a.Definition)
-	if err != nil {
-		return nil, err
-	}
-	r := &record.App{Version: FormatVersion, Path: a.Path, Definition: definition}
+	r := &record.App{Version: FormatVersion, Path: a.Path, Definition: encodeDefinition(a.Definition)}
 	if d := a.Deployment; d != nil {
 		r.Deployment = &record.Deployment{
 			Id:              d.ID,
@@ -193,11 +141,7 @@ func decodeApp(data []byte) (*App, error) {
 }
 
 func encodeOldVersion(v OldVersion) ([]byte, error) {
-	definition, err := encodeDefinition(v.Definition)
-	if err != nil {
-		return nil, err
-	}
-	return marshal(&record.OldVersion{Version: FormatVersion, Path: v.Path, Definition: definition})
+	return marshal(&record.OldVersion{Version: FormatVersion, Path: v.Path, Definition: encodeDefinition(v.Definition)})
 }
 
 func decodeOldVersion(data []byte) (OldVersion, error) {

@@ -80,16 +80,6 @@ func TestRecordSize_IsAnUpperBound(t *testing.T) {
 	}
 }
 
-func TestDefinition_BombIsRefused(t *testing.T) {
-	r, err := encodeDefinition(Definition{Version: "v", Body: make([]byte, maxDefinition+1)})
-	if err != nil {
-		t.Fatal(err)
-	}
-	if _, err := decodeDefinition(r); err == nil || !strings.Contains(err.Error(), "expands to more") {
-		t.Errorf("err = %v", err)
-	}
-}
-
 func FuzzDecode(f *testing.F) {
 	task := &Task{ID: "a.7c1b7a2e-4bdf-4b52-9a7e-7a2f5d0f4a10", App: "/a", Ports: []uint32{1}, Attributes: map[string]string{"a": "b"}}
 	chunk, err := encodeChunk([]*Task{task})

@@ -26,52 +26,6 @@ const (
 	_ = protoimpl.EnforceVersion(protoimpl.MaxVersion - 20)
 )
 
-type Encoding int32
-
-const (
-	Encoding_ENCODING_PLAIN Encoding = 0
-	Encoding_ENCODING_GZIP  Encoding = 1
-)
-
-// Enum value maps for Encoding.
-var (
-	Encoding_name = map[int32]string{
-		0: "ENCODING_PLAIN",
-		1: "ENCODING_GZIP",
-	}
-	Encoding_value = map[string]int32{
-		"ENCODING_PLAIN": 0,
-		"ENCODING_GZIP":  1,
-	}
-)
-
-func (x Encoding) Enum() *Encoding {
-	p := new(Encoding)
-	*p = x
-	return p
-}
-
-func (x Encoding) String() string {
-	return protoimpl.X.EnumStringOf(x.Descriptor(), protoreflect.EnumNumber(x))
-}
-
-func (Encoding) Descriptor() protoreflect.EnumDescriptor {
-	return file_scheduler_state_record_record_proto_enumTypes[0].Descriptor()
-}
-
-func (Encoding) Type() protoreflect.EnumType {
-	return &file_scheduler_state_record_record_proto_enumTypes[0]
-}
-
-func (x Encoding) Number() protoreflect.EnumNumber {
-	return protoreflect.EnumNumber(x)
-}
-
-// Deprecated: Use Encoding.Descriptor instead.
-func (Encoding) EnumDescriptor() ([]byte, []int) {
-	return file_scheduler_state_record_record_proto_rawDescGZIP(), []int{0}
-}
-
 type Intent int32
 
 const (
@@ -103,11 +57,11 @@ func (x Intent) String() string {
 }
 
 func (Intent) Descriptor() protoreflect.EnumDescriptor {
-	return file_scheduler_state_record_record_proto_enumTypes[1].Descriptor()
+	return file_scheduler_state_record_record_proto_enumTypes[0].Descriptor()
 }
 
 func (Intent) Type() protoreflect.EnumType {
-	return &file_scheduler_state_record_record_proto_enumTypes[1]
+	return &file_scheduler_state_record_record_proto_enumTypes[0]
 }
 
 func (x Intent) Number() protoreflect.EnumNumber {
@@ -116,7 +70,7 @@ func (x Intent) Number() protoreflect.EnumNumber {
 
 // Deprecated: Use Intent.Descriptor instead.
 func (Intent) EnumDescriptor() ([]byte, []int) {
-	return file_scheduler_state_record_record_proto_rawDescGZIP(), []int{1}
+	return file_scheduler_state_record_record_proto_rawDescGZIP(), []int{0}
 }
 
 // Node meta/framework.
@@ -429,8 +383,7 @@ type Definition struct {
 	// RFC 3339 with milliseconds, UTC.
 	Version string `protobuf:"bytes,1,opt,name=version,proto3" json:"version,omitempty"`
 	// As package app encodes it.
-	Body          []byte   `protobuf:"bytes,2,opt,name=body,proto3" json:"body,omitempty"`
-	Encoding      Encoding `protobuf:"varint,3,opt,name=encoding,proto3,enum=pacer.state.v1.Encoding" json:"encoding,omitempty"`
+	Body          []byte `protobuf:"bytes,2,opt,name=body,proto3" json:"body,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -477,13 +430,6 @@ func (x *Definition) GetBody() []byte {
 		return x.Body
 	}
 	return nil
-}
-
-func (x *Definition) GetEncoding() Encoding {
-	if x != nil {
-		return x.Encoding
-	}
-	return Encoding_ENCODING_PLAIN
 }
 
 // Where a deployment stands. All else is computed from live tasks.
@@ -962,12 +908,11 @@ const file_scheduler_state_record_record_proto_rawDesc = "" +
 	"\x04path\x18\x02 \x01(\tR\x04path\x12:\n" +
 	"\n" +
 	"definition\x18\x03 \x01(\v2\x1a.pacer.state.v1.DefinitionR\n" +
-	"definition\"p\n" +
+	"definition\":\n" +
 	"\n" +
 	"Definition\x12\x18\n" +
 	"\aversion\x18\x01 \x01(\tR\aversion\x12\x12\n" +
-	"\x04body\x18\x02 \x01(\fR\x04body\x124\n" +
-	"\bencoding\x18\x03 \x01(\x0e2\x18.pacer.state.v1.EncodingR\bencoding\"\xa0\x01\n" +
+	"\x04body\x18\x02 \x01(\fR\x04body\"\xa0\x01\n" +
 	"\n" +
 	"Deployment\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x12)\n" +
@@ -1011,10 +956,7 @@ const file_scheduler_state_record_record_proto_rawDesc = "" +
 	"\aversion\x18\x01 \x01(\rR\aversion\x12\x0e\n" +
 	"\x02id\x18\x02 \x01(\tR\x02id\x12\x18\n" +
 	"\aed25519\x18\x03 \x01(\fR\aed25519\x12\x18\n" +
-	"\acreated\x18\x04 \x01(\x03R\acreated*1\n" +
-	"\bEncoding\x12\x12\n" +
-	"\x0eENCODING_PLAIN\x10\x00\x12\x11\n" +
-	"\rENCODING_GZIP\x10\x01*)\n" +
+	"\acreated\x18\x04 \x01(\x03R\acreated*)\n" +
 	"\x06Intent\x12\x0e\n" +
 	"\n" +
 	"INTENT_RUN\x10\x00\x12\x0f\n" +
@@ -1032,35 +974,33 @@ func file_scheduler_state_record_record_proto_rawDescGZIP() []byte {
 	return file_scheduler_state_record_record_proto_rawDescData
 }
 
-var file_scheduler_state_record_record_proto_enumTypes = make([]protoimpl.EnumInfo, 2)
+var file_scheduler_state_record_record_proto_enumTypes = make([]protoimpl.EnumInfo, 1)
 var file_scheduler_state_record_record_proto_msgTypes = make([]protoimpl.MessageInfo, 11)
 var file_scheduler_state_record_record_proto_goTypes = []any{
-	(Encoding)(0),      // 0: pacer.state.v1.Encoding
-	(Intent)(0),        // 1: pacer.state.v1.Intent
-	(*Framework)(nil),  // 2: pacer.state.v1.Framework
-	(*Identity)(nil),   // 3: pacer.state.v1.Identity
-	(*Executor)(nil),   // 4: pacer.state.v1.Executor
-	(*App)(nil),        // 5: pacer.state.v1.App
-	(*OldVersion)(nil), // 6: pacer.state.v1.OldVersion
-	(*Definition)(nil), // 7: pacer.state.v1.Definition
-	(*Deployment)(nil), // 8: pacer.state.v1.Deployment
-	(*TaskChunk)(nil),  // 9: pacer.state.v1.TaskChunk
-	(*Task)(nil),       // 10: pacer.state.v1.Task
-	(*Tombstone)(nil),  // 11: pacer.state.v1.Tombstone
-	(*PublicKey)(nil),  // 12: pacer.state.v1.PublicKey
+	(Intent)(0),        // 0: pacer.state.v1.Intent
+	(*Framework)(nil),  // 1: pacer.state.v1.Framework
+	(*Identity)(nil),   // 2: pacer.state.v1.Identity
+	(*Executor)(nil),   // 3: pacer.state.v1.Executor
+	(*App)(nil),        // 4: pacer.state.v1.App
+	(*OldVersion)(nil), // 5: pacer.state.v1.OldVersion
+	(*Definition)(nil), // 6: pacer.state.v1.Definition
+	(*Deployment)(nil), // 7: pacer.state.v1.Deployment
+	(*TaskChunk)(nil),  // 8: pacer.state.v1.TaskChunk
+	(*Task)(nil),       // 9: pacer.state.v1.Task
+	(*Tombstone)(nil),  // 10: pacer.state.v1.Tombstone
+	(*PublicKey)(nil),  // 11: pacer.state.v1.PublicKey
 }
 var file_scheduler_state_record_record_proto_depIdxs = []int32{
-	7,  // 0: pacer.state.v1.App.definition:type_name -> pacer.state.v1.Definition
-	8,  // 1: pacer.state.v1.App.deployment:type_name -> pacer.state.v1.Deployment
-	7,  // 2: pacer.state.v1.OldVersion.definition:type_name -> pacer.state.v1.Definition
-	0,  // 3: pacer.state.v1.Definition.encoding:type_name -> pacer.state.v1.Encoding
-	10, // 4: pacer.state.v1.TaskChunk.tasks:type_name -> pacer.state.v1.Task
-	1,  // 5: pacer.state.v1.Task.intent:type_name -> pacer.state.v1.Intent
-	6,  // [6:6] is the sub-list for method output_type
-	6,  // [6:6] is the sub-list for method input_type
-	6,  // [6:6] is the sub-list for extension type_name
-	6,  // [6:6] is the sub-list for extension extendee
-	0,  // [0:6] is the sub-list for field type_name
+	6, // 0: pacer.state.v1.App.definition:type_name -> pacer.state.v1.Definition
+	7, // 1: pacer.state.v1.App.deployment:type_name -> pacer.state.v1.Deployment
+	6, // 2: pacer.state.v1.OldVersion.definition:type_name -> pacer.state.v1.Definition
+	9, // 3: pacer.state.v1.TaskChunk.tasks:type_name -> pacer.state.v1.Task
+	0, // 4: pacer.state.v1.Task.intent:type_name -> pacer.state.v1.Intent
+	5, // [5:5] is the sub-list for method output_type
+	5, // [5:5] is the sub-list for method input_type
+	5, // [5:5] is the sub-list for extension type_name
+	5, // [5:5] is the sub-list for extension extendee
+	0, // [0:5] is the sub-list for field type_name
 }
 
 func init() { file_scheduler_state_record_record_proto_init() }
@@ -1073,7 +1013,7 @@ func file_scheduler_state_record_record_proto_init() {
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_scheduler_state_record_record_proto_rawDesc), len(file_scheduler_state_record_record_proto_rawDesc)),
-			NumEnums:      2,
+			NumEnums:      1,
 			NumMessages:   11,
 			NumExtensions: 0,
 			NumServices:   0,
