@@ -138,6 +138,19 @@ func (m *Master) Info() mesos.MasterInfo { return m.info }
 // about. Close is still to be called.
 func (m *Master) Aborted() <-chan struct{} { return m.aborted }
 
+// ActiveAgents is how many agents are registered, connected and offered.
+func (m *Master) ActiveAgents() int {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	n := 0
+	for _, a := range m.core.agents {
+		if a.active {
+			n++
+		}
+	}
+	return n
+}
+
 // SetLeader says who leads: this master when it is its own Address, another one to
 // which requests are then redirected, or nobody ("").
 func (m *Master) SetLeader(address string) {

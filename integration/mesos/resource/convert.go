@@ -253,3 +253,30 @@ func parseOne(part string) (mesos.Resource, error) {
 	r.Type = &kind
 	return r, nil
 }
+
+// ParseAttributes reads the text of Mesos' --attributes flag: "rack:r1;level:3;
+// ports:[1-5]". What is neither a number nor ranges is text.
+func ParseAttributes(text string) ([]mesos.Attribute, error) {
+	var out []mesos.Attribute
+	for _, part := range strings.Split(text, ";") {
+		if part = strings.TrimSpace(part); part == "" {
+			continue
+		}
+		name, value, found := strings.Cut(part, ":")
+		if !found || name == "" {
+			return nil, fmt.Errorf("attribute %q: want name:value, as in rack:r1", part)
+		}
+		a := mesos.Attribute{Name: strings.TrimSpace(name)}
+		r, err := parseOne(part)
+		switch {
+		case err == nil && r.Scalar != nil:
+			a.Type, a.Scalar = mesos.SCALAR, r.Scalar
+		case err == nil && r.Ranges != nil:
+			a.Type, a.Ranges = mesos.RANGES, r.Ranges
+		default:
+			a.Type, a.Text = mesos.TEXT, &mesos.Value_Text{Value: strings.TrimSpace(value)}
+		}
+		out = append(out, a)
+	}
+	return out, nil
+}

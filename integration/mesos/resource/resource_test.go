@@ -100,6 +100,19 @@ func TestFormats(t *testing.T) {
 	}
 }
 
+func TestParseAttributes(t *testing.T) {
+	got, err := ParseAttributes("rack:r1;level:3;ports:[1-5];odd:a:b")
+	if err != nil || len(got) != 4 {
+		t.Fatalf("%v, %v", got, err)
+	}
+	if got[0].GetText().GetValue() != "r1" || got[1].GetScalar().GetValue() != 3 || got[2].GetRanges().Range[0].End != 5 || got[3].GetText().GetValue() != "a:b" {
+		t.Errorf("%v", got)
+	}
+	if _, err := ParseAttributes("rack"); err == nil {
+		t.Error("a name without a value was accepted")
+	}
+}
+
 func FuzzParse(f *testing.F) {
 	for _, seed := range []string{"cpus:4;mem:4096", "ports:[1-2,5-9]", "n:{a,b}", "cpus(r1):0.001", "a:[18446744073709551615-18446744073709551615]", ";;", "x(:1", "ports:[3-1]"} {
 		f.Add(seed)

@@ -1,0 +1,352 @@
+package mesos
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"sync"
+	"time"
+
+	"github.com/rs/zerolog"
+
+	"pacer/integration/mesos/agent"
+	"pacer/integration/mesos/link"
+	"pacer/integration/mesos/master"
+	"pacer/integration/mesos/resource"
+)
+
+// Config says what a Cluster consists of. The zero value is one master with one
+// agent of 4 cpus.
+type Config struct {
+	// Agents is how many agents there are, default 1; negative for none.
+	Agents int
+	// Dir is where the agents have their work directories agent-0, agent-1 and so
+	// on. Default: a new temporary directory that Close removes.
+	Dir string
+	// Resources of each agent in the form of Mesos' flag. Default
+	// "cpus:4;mem:4096;disk:4096". Without ports, each agent gets some of its own,
+	// because all of them are on one machine.
+	Resources string
+	// Ports is how many ports each agent offers when Resources names none, default
+	// 100, at most 100.
+	Ports int
+	// Attributes of each agent in the form of Mesos' flag, "rack:r1;level:3".
+	Attributes string
+
+	// Master is the master's configuration. Trace and Registry are set by the
+	// Cluster.
+	Master master.Config
+	// PersistRegistry is Mesos' --registry=replicated_log: a new master knows which
+	// agents have to come back. Otherwise it has never heard of any.
+	PersistRegistry bool
+	// Agent is what all agents have in common; nil is agent.DefaultConfig(). Its
+	// WorkDir, Addr, Resources and Attributes are set by the Cluster.
+	Agent *agent.Config
+	// Customize, when set, may change the configuration of agent i.
+	Customize func(i int, config *agent.Config)
+
+	// Record keeps all calls, events and messages for Log and Await. It costs
+	// memory.
+	Record bool
+	// CloseGrace is how long Close gives executors to end by themselves, default
+	// 1 s.
+	CloseGrace time.Duration
+	// Log gets what masters and agents log; the zero Logger writes nowhere.
+	Log zerolog.Logger
+}
+
+// Cluster is a running master and its agents.
+type Cluster struct {
+	config  Config
+	dir     string
+	ownDir  bool
+	ports   *portBlocks
+	journal *journal
+
+	mu       sync.Mutex // guards what follows; not held while something starts or stops
+	master   *master.Master
+	address  string // of the first master, and thus of all
+	registry *master.Registry
+	changed  chan struct{} // closed when another master leads
+	closed   bool
+	nodes    []*Node
+}
+
+// open counts the clusters of this process, because executors that have outlived
+// their agent belong to the process.
+var open struct {
+	sync.Mutex
+	count int
+}
+
+// Start starts a cluster. It returns when the master and all agents serve HTTP;
+// AwaitAgents waits for the agents' registration.
+func Start(config Config) (*Cluster, error) {
+	if config.Agents == 0 {
+		config.Agents = 1
+	}
+	if config.CloseGrace == 0 {
+		config.CloseGrace = time.Second
+	}
+	c := &Cluster{
+		config:   config,
+		dir:      config.Dir,
+		changed:  make(chan struct{}),
+		registry: master.NewRegistry(),
+		journal:  newJournal(),
+		ports:    &portBlocks{},
+	}
+	open.Lock()
+	open.count++
+	open.Unlock()
+	if err := c.start(); err != nil {
+		return nil, errors.Join(err, c.Close())
+	}
+	return c, nil
+}
+
+func (c *Cluster) start() error {
+	var err error
+	if c.dir == "" {
+		if c.dir, err = os.MkdirTemp("", "mesos-"); err != nil {
+			return fmt.Errorf("cluster: %w", err)
+		}
+		c.ownDir = true
+		// Executors may run as other users and have to reach their sandboxes.
+		if err := os.Chmod(c.dir, 0o755); err != nil {
+			return fmt.Errorf("cluster: %w", err)
+		}
+	}
+	if c.dir, err = filepath.Abs(c.dir); err != nil {
+		return fmt.Errorf("cluster: %w", err)
+	}
+	if err := c.StartMaster(); err != nil {
+		return err
+	}
+	for i := range max(c.config.Agents, 0) {
+		if err := c.addNode(i); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// addNode starts agent i.
+func (c *Cluster) addNode(i int) error {
+	config := agent.DefaultConfig()
+	if c.config.Agent != nil {
+		config = *c.config.Agent
+	}
+	config.WorkDir = filepath.Join(c.dir, fmt.Sprintf("agent-%d", i))
+	config.Addr = "127.0.0.1:0"
+	config.Log = c.config.Log.With().Int("agent", i).Logger()
+	text := c.config.Resources
+	if text == "" {
+		text = "cpus:4;mem:4096;disk:4096"
+	}
+	resources, err := resource.Parse(text)
+	if err != nil {
+		return fmt.Errorf("cluster: Resources: %w", err)
+	}
+	if !resources.Has("ports") {
+		ports, err := c.ports.next(c.config.Ports)
+		if err != nil {
+			return fmt.Errorf("cluster: %w", err)
+		}
+		resources = resources.Plus(ports)
+	}
+	config.Resources = resources.Proto(resource.Internal)
+	if config.Attributes, err = resource.ParseAttributes(c.config.Attributes); err != nil {
+		return fmt.Errorf("cluster: Attributes: %w", err)
+	}
+	if c.config.Customize != nil {
+		c.config.Customize(i, &config)
+	}
+	if err := os.MkdirAll(config.WorkDir, 0o755); err != nil {
+		return fmt.Errorf("cluster: %w", err)
+	}
+	n := &Node{config: config, line: link.NewLine(c)}
+	c.mu.Lock()
+	c.nodes = append(c.nodes, n)
+	c.mu.Unlock()
+	return n.Start()
+}
+
+// AddAgent starts one more agent like the others and returns it.
+func (c *Cluster) AddAgent() (*Node, error) {
+	c.mu.Lock()
+	i := len(c.nodes)
+	c.mu.Unlock()
+	if err := c.addNode(i); err != nil {
+		return nil, err
+	}
+	return c.Node(i), nil
+}
+
+// Leader implements link.Detector for the agents.
+func (c *Cluster) Leader() (link.Master, <-chan struct{}) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.master == nil {
+		return nil, c.changed
+	}
+	return c.master, c.changed
+}
+
+// lead makes m the leader, nil for none. The caller holds the lock.
+func (c *Cluster) leadLocked(m *master.Master) {
+	c.master = m
+	close(c.changed)
+	c.changed = make(chan struct{})
+}
+
+// Master is the current master, nil between KillMaster and StartMaster.
+func (c *Cluster) Master() *master.Master {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.master
+}
+
+// MasterAddress is host:port of the master; all masters of a cluster have the same.
+func (c *Cluster) MasterAddress() string {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.address
+}
+
+// MasterURL is the root of the master's HTTP server.
+func (c *Cluster) MasterURL() string { return "http://" + c.MasterAddress() }
+
+// Dir is where the agents' work directories are.
+func (c *Cluster) Dir() string { return c.dir }
+
+// Nodes returns all agents, dead or alive.
+func (c *Cluster) Nodes() []*Node {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return append([]*Node(nil), c.nodes...)
+}
+
+// Node returns agent i, counted from 0.
+func (c *Cluster) Node(i int) *Node {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.nodes[i]
+}
+
+// KillMaster ends the master as kill -9 does. Agents look for another one.
+func (c *Cluster) KillMaster() {
+	c.mu.Lock()
+	m := c.master
+	if m != nil {
+		c.leadLocked(nil)
+	}
+	c.mu.Unlock()
+	if m != nil {
+		m.Close()
+	}
+}
+
+// StartMaster starts a master after KillMaster, on the same address.
+func (c *Cluster) StartMaster() error {
+	c.mu.Lock()
+	if c.master != nil {
+		c.mu.Unlock()
+		return errors.New("cluster: a master is running already: call KillMaster first")
+	}
+	config := c.config.Master
+	if c.address != "" {
+		config.Listen = c.address
+		config.ID = "" // another life, another id
+	}
+	config.Registry = nil
+	if c.config.PersistRegistry {
+		config.Registry = c.registry
+	}
+	config.Log = c.config.Log
+	if c.config.Record {
+		config.Trace = c.journal.add
+	}
+	c.mu.Unlock()
+	m, err := master.Start(config)
+	if err != nil {
+		return fmt.Errorf("cluster: %w", err)
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.address = m.Address()
+	c.leadLocked(m)
+	return nil
+}
+
+// Failover kills the master and starts another one on the same address.
+func (c *Cluster) Failover() error {
+	c.KillMaster()
+	return c.StartMaster()
+}
+
+// Close ends everything: executors are asked to end, killed after CloseGrace, and
+// nothing of the cluster runs any more when it returns.
+func (c *Cluster) Close() error {
+	c.mu.Lock()
+	if c.closed {
+		c.mu.Unlock()
+		return nil
+	}
+	c.closed = true
+	nodes := c.nodes
+	c.mu.Unlock()
+
+	var group sync.WaitGroup
+	for _, n := range nodes {
+		group.Go(func() { n.end(c.config.CloseGrace) })
+	}
+	group.Wait()
+	c.KillMaster()
+	c.ports.free()
+	open.Lock()
+	defer open.Unlock()
+	open.count--
+	if open.count == 0 {
+		agent.WaitContainers(true)
+	}
+	if c.ownDir && c.dir != "" {
+		if err := os.RemoveAll(c.dir); err != nil {
+			return fmt.Errorf("cluster: %w", err)
+		}
+	}
+	return nil
+}
+
+// AwaitAgents waits until n agents are registered, connected and offered.
+func (c *Cluster) AwaitAgents(ctx context.Context, n int) error {
+	const pause = 5 * time.Millisecond
+	for {
+		active := 0
+		if m := c.Master(); m != nil {
+			active = m.ActiveAgents()
+		}
+		if active >= n {
+			return nil
+		}
+		select {
+		case <-ctx.Done():
+			return fmt.Errorf("%d of %d agents are active: %w", active, n, ctx.Err())
+		case <-time.After(pause):
+		}
+	}
+}
+
+// Log returns what has been recorded so far; empty without Config.Record.
+func (c *Cluster) Log() []master.Entry { return c.journal.snapshot() }
+
+// Await waits until the recorded log satisfies found, which is called with all
+// entries whenever there are new ones. what names the thing for the error.
+func (c *Cluster) Await(ctx context.Context, what string, found func([]master.Entry) bool) error {
+	if !c.config.Record {
+		return errors.New("cluster: Await needs Config.Record")
+	}
+	return c.journal.await(ctx, what, found)
+}
