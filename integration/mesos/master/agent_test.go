@@ -10,6 +10,7 @@ import (
 
 	"pacer/integration/mesos/link"
 	"pacer/integration/mesos/master"
+	"pacer/integration/mesos/probe"
 )
 
 // leader is a detector of whichever master a test starts.
@@ -57,15 +58,13 @@ type puppet struct {
 	info mesos.AgentInfo
 }
 
-const puppetPID = "slave(1)@127.0.0.1:5051"
-
 // newPuppet registers an agent with 4 cpus.
 func newPuppet(t *testing.T, l *leader, changes ...func(*mesos.AgentInfo)) *puppet {
 	t.Helper()
 	kind := mesos.RANGES
 	p := &puppet{t: t, line: link.NewLine(l), info: mesos.AgentInfo{
 		Hostname: "127.0.0.1",
-		Resources: append(scalars(4, 4096, 4096), mesos.Resource{
+		Resources: append(probe.Scalars(4, 4096, 4096), mesos.Resource{
 			Name: "ports", Type: &kind,
 			Ranges: &mesos.Value_Ranges{Range: []mesos.Value_Range{{Begin: 31000, End: 32000}}},
 		}),
@@ -86,7 +85,7 @@ func (p *puppet) endpoint() link.Endpoint {
 
 func (p *puppet) dial() {
 	p.t.Helper()
-	ctx, cancel := context.WithTimeout(p.t.Context(), patience)
+	ctx, cancel := context.WithTimeout(p.t.Context(), probe.Patience)
 	defer cancel()
 	var err error
 	if p.end, err = p.line.Dial(ctx); err != nil {
@@ -104,7 +103,7 @@ func (p *puppet) reregister(frameworks []mesos.FrameworkInfo, executors []mesos.
 // expect returns the next message of a type, answering pings and skipping others.
 func expect[M link.Message](p *puppet) M {
 	p.t.Helper()
-	ctx, cancel := context.WithTimeout(p.t.Context(), patience)
+	ctx, cancel := context.WithTimeout(p.t.Context(), probe.Patience)
 	defer cancel()
 	for {
 		message, err := p.end.Next(ctx)

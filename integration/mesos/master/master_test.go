@@ -6,11 +6,11 @@ import (
 	"time"
 
 	mesos "github.com/mesos/mesos-go/api/v1/lib"
-	"github.com/mesos/mesos-go/api/v1/lib/scheduler"
 	"go.uber.org/goleak"
 
 	"pacer/integration/mesos/link"
 	"pacer/integration/mesos/master"
+	"pacer/integration/mesos/probe"
 	"pacer/integration/mesos/wire"
 )
 
@@ -23,12 +23,12 @@ func TestLaunchUpdateAcknowledge(t *testing.T) {
 	both(t, func(t *testing.T, contentType wire.ContentType) {
 		m, l := start(t, quick)
 		agent := newPuppet(t, l)
-		s := connected(t, m.URL(), contentType, frameworkInfo())
-		offers := s.offers()
+		s := probe.Connect(t, m.URL(), contentType, probe.FrameworkInfo())
+		offers := s.Offers()
 		if len(offers) != 1 || offers[0].AgentID.Value != agent.id || offers[0].AllocationInfo.GetRole() != "r1" {
 			t.Fatalf("offers: %v", offers)
 		}
-		s.accept(0, offers, launch(taskFor(agent.id, "t1", "e1"), taskFor(agent.id, "t2", "e1")))
+		s.Accept(0, offers, probe.Launch(probe.Task(agent.id, "t1", "e1"), probe.Task(agent.id, "t2", "e1")))
 		first, second := expect[link.RunTask](agent), expect[link.RunTask](agent)
 		if first.Task.TaskID.Value != "t1" || second.Task.TaskID.Value != "t2" {
 			t.Errorf("order of launches: %s, %s", first.Task.TaskID.Value, second.Task.TaskID.Value)
@@ -36,49 +36,39 @@ func TestLaunchUpdateAcknowledge(t *testing.T) {
 		if !first.LaunchExecutor || second.LaunchExecutor {
 			t.Errorf("launch executor: %v, %v; want true, false", first.LaunchExecutor, second.LaunchExecutor)
 		}
-		if got := first.Task.Executor.FrameworkID.GetValue(); got != s.id {
+		if got := first.Task.Executor.FrameworkID.GetValue(); got != s.ID {
 			t.Errorf("executor's framework id: %q", got)
 		}
-		rest := s.offers()
+		rest := s.Offers()
 		if got := rest[0].Resources[1].Scalar.GetValue(); got != 3.7 {
 			t.Errorf("cpus left: %v, want 3.7", got)
 		}
 		if len(rest[0].ExecutorIDs) != 1 || rest[0].ExecutorIDs[0].Value != "e1" {
 			t.Errorf("executor ids: %v", rest[0].ExecutorIDs)
 		}
-		sent := agent.update(s.id, "t1", mesos.TASK_RUNNING)
-		got := s.status()
-		if describe(got) != "t1 TASK_RUNNING SOURCE_EXECUTOR -" || !bytes.Equal(got.UUID, sent.UUID) || got.GetTimestamp() != 1.5 {
+		sent := agent.update(s.ID, "t1", mesos.TASK_RUNNING)
+		got := s.Status()
+		if probe.Describe(got) != "t1 TASK_RUNNING SOURCE_EXECUTOR -" || !bytes.Equal(got.UUID, sent.UUID) || got.GetTimestamp() != 1.5 {
 			t.Errorf("forwarded: %v", got)
 		}
-		s.acknowledge(got)
+		s.Acknowledge(got)
 		if ack := expect[link.Acknowledge](agent); ack.TaskID != "t1" || !bytes.Equal(ack.UUID, sent.UUID) {
 			t.Errorf("acknowledgement: %+v", ack)
 		}
 	})
 }
 
+// both runs a test in both content types.
+func both(t *testing.T, run func(t *testing.T, contentType wire.ContentType)) {
+	for _, contentType := range []wire.ContentType{wire.JSON, wire.Protobuf} {
+		t.Run(string(contentType), func(t *testing.T) { run(t, contentType) })
+	}
+}
+
 func TestHeartbeats(t *testing.T) {
 	config := quick
 	config.HeartbeatInterval = 30 * time.Millisecond
 	m, _ := start(t, config)
-	s := connected(t, m.URL(), wire.JSON, frameworkInfo())
-	end := time.Now().Add(patience)
-	for {
-		s.mu.Lock()
-		beats := 0
-		for _, e := range s.events {
-			if e.Type == scheduler.Event_HEARTBEAT {
-				beats++
-			}
-		}
-		s.mu.Unlock()
-		if beats >= 3 {
-			return
-		}
-		if time.Now().After(end) {
-			t.Fatalf("%d heartbeats", beats)
-		}
-		<-s.more
-	}
+	s := probe.Connect(t, m.URL(), wire.JSON, probe.FrameworkInfo())
+	s.Heartbeats(3)
 }

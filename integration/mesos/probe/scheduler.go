@@ -1,4 +1,4 @@
-package master_test
+package probe
 
 import (
 	"bytes"
@@ -17,17 +17,17 @@ import (
 	"pacer/integration/mesos/wire"
 )
 
-// patience is the deadline of everything that is expected to happen.
-const patience = 20 * time.Second
+// Patience is the deadline of everything that is expected to happen.
+const Patience = 20 * time.Second
 
-// subscription is a raw scheduler: one stream and calls on connections of their
+// Scheduler is a raw scheduler: one stream and calls on connections of their
 // own.
-type subscription struct {
-	t           *testing.T
-	url         string
+type Scheduler struct {
+	t           testing.TB
+	URL         string // of the master
 	contentType wire.ContentType
-	id          string // framework id
-	streamID    string
+	ID          string // framework id
+	StreamID    string
 	cancel      context.CancelFunc
 	done        chan struct{}
 
@@ -38,10 +38,10 @@ type subscription struct {
 	seen   int
 }
 
-// post sends any body to the scheduler API.
-func post(t *testing.T, url string, header http.Header, body []byte) (*http.Response, string) {
+// Post sends any body to the scheduler API.
+func Post(t testing.TB, url string, header http.Header, body []byte) (*http.Response, string) {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(t.Context(), patience)
+	ctx, cancel := context.WithTimeout(context.Background(), Patience)
 	defer cancel()
 	request, err := http.NewRequestWithContext(ctx, http.MethodPost, url, bytes.NewReader(body))
 	if err != nil {
@@ -67,8 +67,8 @@ var client = &http.Client{
 	CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
 }
 
-// subscribe opens a stream; the events come to next.
-func subscribe(t *testing.T, url string, contentType wire.ContentType, info mesos.FrameworkInfo, suppressed ...string) *subscription {
+// Subscribe opens a stream; the events come to Next.
+func Subscribe(t testing.TB, url string, contentType wire.ContentType, info mesos.FrameworkInfo, suppressed ...string) *Scheduler {
 	t.Helper()
 	call := &scheduler.Call{Type: scheduler.Call_SUBSCRIBE, FrameworkID: info.ID, Subscribe: &scheduler.Call_Subscribe{
 		FrameworkInfo: &info, SuppressedRoles: suppressed,
@@ -93,26 +93,26 @@ func subscribe(t *testing.T, url string, contentType wire.ContentType, info meso
 		cancel()
 		t.Fatalf("SUBSCRIBE: %d %v", response.StatusCode, response.Header)
 	}
-	s := &subscription{
-		t: t, url: url, contentType: contentType, cancel: cancel,
-		streamID: response.Header.Get("Mesos-Stream-Id"),
+	s := &Scheduler{
+		t: t, URL: url, contentType: contentType, cancel: cancel,
+		StreamID: response.Header.Get("Mesos-Stream-Id"),
 		done:     make(chan struct{}),
 		more:     make(chan struct{}, 1),
 	}
 	go s.read(response.Body)
-	t.Cleanup(s.close)
+	t.Cleanup(s.Close)
 	return s
 }
 
-// connected subscribes and waits for SUBSCRIBED.
-func connected(t *testing.T, url string, contentType wire.ContentType, info mesos.FrameworkInfo) *subscription {
+// Connect subscribes and waits for SUBSCRIBED.
+func Connect(t testing.TB, url string, contentType wire.ContentType, info mesos.FrameworkInfo) *Scheduler {
 	t.Helper()
-	s := subscribe(t, url, contentType, info)
-	s.id = s.next(scheduler.Event_SUBSCRIBED).Subscribed.FrameworkID.Value
+	s := Subscribe(t, url, contentType, info)
+	s.ID = s.Next(scheduler.Event_SUBSCRIBED).Subscribed.FrameworkID.Value
 	return s
 }
 
-func (s *subscription) read(body io.ReadCloser) {
+func (s *Scheduler) read(body io.ReadCloser) {
 	defer close(s.done)
 	defer body.Close()
 	records := wire.NewRecordReader(body, 0)
@@ -139,15 +139,15 @@ func (s *subscription) read(body io.ReadCloser) {
 	}
 }
 
-// close drops the connection, as a scheduler that dies does.
-func (s *subscription) close() {
+// Close drops the connection, as a scheduler that dies does.
+func (s *Scheduler) Close() {
 	s.cancel()
 	<-s.done
 }
 
-// poll returns the next event that is not a HEARTBEAT, nil after d or at the end of
+// Poll returns the next event that is not a HEARTBEAT, nil after d or at the end of
 // the stream.
-func (s *subscription) poll(d time.Duration) (*scheduler.Event, error) {
+func (s *Scheduler) Poll(d time.Duration) (*scheduler.Event, error) {
 	deadline := time.NewTimer(d)
 	defer deadline.Stop()
 	for {
@@ -173,13 +173,39 @@ func (s *subscription) poll(d time.Duration) (*scheduler.Event, error) {
 	}
 }
 
-// next returns the next event of a type, skipping others.
-func (s *subscription) next(kind scheduler.Event_Type) *scheduler.Event {
+// Heartbeats waits until n HEARTBEATs have come in all.
+func (s *Scheduler) Heartbeats(n int) {
+	s.t.Helper()
+	deadline := time.After(Patience)
+	for {
+		s.mu.Lock()
+		beats := 0
+		for _, e := range s.events {
+			if e.Type == scheduler.Event_HEARTBEAT {
+				beats++
+			}
+		}
+		s.mu.Unlock()
+		if beats >= n {
+			return
+		}
+		select {
+		case <-s.more:
+		case <-s.done:
+			s.t.Fatalf("stream ended after %d heartbeats", beats)
+		case <-deadline:
+			s.t.Fatalf("%d heartbeats, want %d", beats, n)
+		}
+	}
+}
+
+// Next returns the next event of a type, skipping others.
+func (s *Scheduler) Next(kind scheduler.Event_Type) *scheduler.Event {
 	s.t.Helper()
 	var skipped []string
-	end := time.Now().Add(patience)
+	end := time.Now().Add(Patience)
 	for {
-		event, err := s.poll(time.Until(end))
+		event, err := s.Poll(time.Until(end))
 		if err != nil {
 			s.t.Fatalf("no %s: %v; came instead: %v", kind, err, skipped)
 		}
@@ -190,41 +216,41 @@ func (s *subscription) next(kind scheduler.Event_Type) *scheduler.Event {
 	}
 }
 
-// status returns the next UPDATE.
-func (s *subscription) status() mesos.TaskStatus {
+// Status returns the next UPDATE.
+func (s *Scheduler) Status() mesos.TaskStatus {
 	s.t.Helper()
-	return s.next(scheduler.Event_UPDATE).Update.Status
+	return s.Next(scheduler.Event_UPDATE).Update.Status
 }
 
-// offers returns the next offers.
-func (s *subscription) offers() []mesos.Offer {
+// Offers returns the next offers.
+func (s *Scheduler) Offers() []mesos.Offer {
 	s.t.Helper()
-	return s.next(scheduler.Event_OFFERS).Offers.Offers
+	return s.Next(scheduler.Event_OFFERS).Offers.Offers
 }
 
-// ended waits for the end of the stream and returns its reason: io.EOF after a
+// Ended waits for the end of the stream and returns its reason: io.EOF after a
 // terminating chunk.
-func (s *subscription) ended() error {
+func (s *Scheduler) Ended() error {
 	s.t.Helper()
 	select {
 	case <-s.done:
 		s.mu.Lock()
 		defer s.mu.Unlock()
 		return s.err
-	case <-time.After(patience):
+	case <-time.After(Patience):
 		s.t.Fatal("the stream does not end")
 		return nil
 	}
 }
 
-// silent checks that nothing but heartbeats comes until the answer to a question
+// Silent checks that nothing but heartbeats comes until the answer to a question
 // asked now.
-func (s *subscription) silent() {
+func (s *Scheduler) Silent() {
 	s.t.Helper()
-	s.must(&scheduler.Call{Type: scheduler.Call_RECONCILE, Reconcile: &scheduler.Call_Reconcile{
+	s.Must(&scheduler.Call{Type: scheduler.Call_RECONCILE, Reconcile: &scheduler.Call_Reconcile{
 		Tasks: []scheduler.Call_Reconcile_Task{{TaskID: mesos.TaskID{Value: "barrier"}, AgentID: &mesos.AgentID{Value: "barrier"}}},
 	}})
-	event, err := s.poll(patience)
+	event, err := s.Poll(Patience)
 	if err != nil {
 		s.t.Fatal(err)
 	}
@@ -233,33 +259,33 @@ func (s *subscription) silent() {
 	}
 }
 
-// call sends a call and returns status and body.
-func (s *subscription) call(call *scheduler.Call) (int, string) {
+// Call sends a call and returns status and body.
+func (s *Scheduler) Call(call *scheduler.Call) (int, string) {
 	s.t.Helper()
 	if call.FrameworkID == nil {
-		call.FrameworkID = &mesos.FrameworkID{Value: s.id}
+		call.FrameworkID = &mesos.FrameworkID{Value: s.ID}
 	}
 	body, err := s.contentType.Marshal(call)
 	if err != nil {
 		s.t.Fatal(err)
 	}
-	response, text := post(s.t, s.url+"/api/v1/scheduler", http.Header{
+	response, text := Post(s.t, s.URL+"/api/v1/scheduler", http.Header{
 		"Content-Type":    {string(s.contentType)},
-		"Mesos-Stream-Id": {s.streamID},
+		"Mesos-Stream-Id": {s.StreamID},
 	}, body)
 	return response.StatusCode, text
 }
 
-// must sends a call that has to be accepted.
-func (s *subscription) must(call *scheduler.Call) {
+// Must sends a call that has to be accepted.
+func (s *Scheduler) Must(call *scheduler.Call) {
 	s.t.Helper()
-	if code, text := s.call(call); code != http.StatusAccepted {
+	if code, text := s.Call(call); code != http.StatusAccepted {
 		s.t.Fatalf("%s: %d %s", call.Type, code, text)
 	}
 }
 
-// accept launches tasks on an offer and declines the rest for refuse seconds.
-func (s *subscription) accept(refuse float64, offers []mesos.Offer, operations ...mesos.Offer_Operation) {
+// Accept launches tasks on an offer and declines the rest for refuse seconds.
+func (s *Scheduler) Accept(refuse float64, offers []mesos.Offer, operations ...mesos.Offer_Operation) {
 	s.t.Helper()
 	call := &scheduler.Call{Type: scheduler.Call_ACCEPT, Accept: &scheduler.Call_Accept{
 		Operations: operations,
@@ -268,31 +294,32 @@ func (s *subscription) accept(refuse float64, offers []mesos.Offer, operations .
 	for _, o := range offers {
 		call.Accept.OfferIDs = append(call.Accept.OfferIDs, o.ID)
 	}
-	s.must(call)
+	s.Must(call)
 }
 
-func launch(tasks ...mesos.TaskInfo) mesos.Offer_Operation {
+// Launch is the operation of launching tasks.
+func Launch(tasks ...mesos.TaskInfo) mesos.Offer_Operation {
 	return mesos.Offer_Operation{Type: mesos.Offer_Operation_LAUNCH, Launch: &mesos.Offer_Operation_Launch{TaskInfos: tasks}}
 }
 
-func (s *subscription) acknowledge(status mesos.TaskStatus) {
+func (s *Scheduler) Acknowledge(status mesos.TaskStatus) {
 	s.t.Helper()
-	s.must(&scheduler.Call{Type: scheduler.Call_ACKNOWLEDGE, Acknowledge: &scheduler.Call_Acknowledge{
+	s.Must(&scheduler.Call{Type: scheduler.Call_ACKNOWLEDGE, Acknowledge: &scheduler.Call_Acknowledge{
 		AgentID: *status.AgentID, TaskID: status.TaskID, UUID: status.UUID,
 	}})
 }
 
-func (s *subscription) reconcile(taskID, agentID string) {
+func (s *Scheduler) Reconcile(taskID, agentID string) {
 	s.t.Helper()
 	task := scheduler.Call_Reconcile_Task{TaskID: mesos.TaskID{Value: taskID}}
 	if agentID != "" {
 		task.AgentID = &mesos.AgentID{Value: agentID}
 	}
-	s.must(&scheduler.Call{Type: scheduler.Call_RECONCILE, Reconcile: &scheduler.Call_Reconcile{Tasks: []scheduler.Call_Reconcile_Task{task}}})
+	s.Must(&scheduler.Call{Type: scheduler.Call_RECONCILE, Reconcile: &scheduler.Call_Reconcile{Tasks: []scheduler.Call_Reconcile_Task{task}}})
 }
 
-// frameworkInfo is the framework of most recordings.
-func frameworkInfo(changes ...func(*mesos.FrameworkInfo)) mesos.FrameworkInfo {
+// FrameworkInfo is the framework of most recordings.
+func FrameworkInfo(changes ...func(*mesos.FrameworkInfo)) mesos.FrameworkInfo {
 	checkpoint, timeout := true, 60.0
 	info := mesos.FrameworkInfo{
 		User: "root", Name: "s1", Checkpoint: &checkpoint, FailoverTimeout: &timeout, Roles: []string{"r1"},
@@ -310,7 +337,7 @@ func frameworkInfo(changes ...func(*mesos.FrameworkInfo)) mesos.FrameworkInfo {
 	return info
 }
 
-func scalars(cpus, mem, disk float64) []mesos.Resource {
+func Scalars(cpus, mem, disk float64) []mesos.Resource {
 	kind := mesos.SCALAR
 	var out []mesos.Resource
 	for _, r := range []struct {
@@ -324,15 +351,15 @@ func scalars(cpus, mem, disk float64) []mesos.Resource {
 	return out
 }
 
-// taskFor is a small task on a custom executor.
-func taskFor(agentID, id, executorID string, changes ...func(*mesos.TaskInfo)) mesos.TaskInfo {
+// Task is a small task on a custom executor.
+func Task(agentID, id, executorID string, changes ...func(*mesos.TaskInfo)) mesos.TaskInfo {
 	shell, value := false, "./probe"
 	t := mesos.TaskInfo{
 		Name: id, TaskID: mesos.TaskID{Value: id}, AgentID: mesos.AgentID{Value: agentID},
-		Resources: scalars(0.1, 32, 1),
+		Resources: Scalars(0.1, 32, 1),
 		Executor: &mesos.ExecutorInfo{
 			Type: mesos.ExecutorInfo_CUSTOM, ExecutorID: mesos.ExecutorID{Value: executorID},
-			Resources: scalars(0.1, 32, 1),
+			Resources: Scalars(0.1, 32, 1),
 			Command:   &mesos.CommandInfo{Shell: &shell, Value: &value, Arguments: []string{"probe"}},
 		},
 	}
@@ -342,17 +369,11 @@ func taskFor(agentID, id, executorID string, changes ...func(*mesos.TaskInfo)) m
 	return t
 }
 
-func describe(s mesos.TaskStatus) string {
+// Describe is a status in short: task, state, source, reason.
+func Describe(s mesos.TaskStatus) string {
 	reason := "-"
 	if s.Reason != nil {
 		reason = s.Reason.String()
 	}
 	return fmt.Sprintf("%s %s %s %s", s.TaskID.Value, s.GetState(), s.GetSource(), reason)
-}
-
-// both runs a test in both content types.
-func both(t *testing.T, run func(t *testing.T, contentType wire.ContentType)) {
-	for _, contentType := range []wire.ContentType{wire.JSON, wire.Protobuf} {
-		t.Run(string(contentType), func(t *testing.T) { run(t, contentType) })
-	}
 }
