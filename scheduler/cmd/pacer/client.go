@@ -72,7 +72,8 @@ func temporary(err error) bool {
 
 // do sends a request and returns the body of the reply. Body is JSON or nil.
 func (c *client) do(ctx context.Context, method, path string, query url.Values, body []byte) ([]byte, error) {
-	ctx, cancel := context.WithTimeout(ctx, requestTimeout)
+	outer := ctx
+	ctx, cancel := context.WithTimeout(outer, requestTimeout)
 	defer cancel()
 	target := c.base.JoinPath(path)
 	target.RawQuery = query.Encode()
@@ -86,12 +87,12 @@ func (c *client) do(ctx context.Context, method, path string, query url.Values, 
 	}
 	reply, err := c.http.Do(request)
 	if err != nil {
-		return nil, c.unreachable(err)
+		return nil, c.unreachable(outer, err)
 	}
 	defer reply.Body.Close()
 	data, err := io.ReadAll(io.LimitReader(reply.Body, maxReply))
 	if err != nil {
-		return nil, c.unreachable(err)
+		return nil, c.unreachable(outer, err)
 	}
 	if reply.StatusCode < 300 {
 		return data, nil
@@ -103,7 +104,11 @@ func (c *client) do(ctx context.Context, method, path string, query url.Values, 
 	return nil, refused
 }
 
-func (c *client) unreachable(err error) error {
+// unreachable says why there is no answer, and what to look at.
+func (c *client) unreachable(ctx context.Context, err error) error {
+	if errors.Is(ctx.Err(), context.Canceled) {
+		return errors.New("interrupted before the scheduler answered: it may have done what was asked")
+	}
 	var failed *url.Error
 	if errors.As(err, &failed) {
 		err = failed.Err
