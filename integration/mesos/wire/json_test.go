@@ -9,7 +9,9 @@ import (
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
+	"github.com/mesos/mesos-go/api/v1/lib/agent"
 	"github.com/mesos/mesos-go/api/v1/lib/executor"
+	"github.com/mesos/mesos-go/api/v1/lib/master"
 	"github.com/mesos/mesos-go/api/v1/lib/scheduler"
 )
 
@@ -223,6 +225,27 @@ func varint(n int) []byte {
 		out = append(out, byte(n)|0x80)
 	}
 	return append(out, byte(n))
+}
+
+func TestJSON_ListsOfTheOperatorAPIAreThereWhenEmpty(t *testing.T) {
+	for _, c := range []struct {
+		name  string
+		value Message
+		want  string
+	}{
+		{"agent", &agent.Response{Type: agent.Response_GET_TASKS, GetTasks: &agent.Response_GetTasks{}},
+			`{"type":"GET_TASKS","get_tasks":{"pending_tasks":[],"queued_tasks":[],"launched_tasks":[],"terminated_tasks":[],"completed_tasks":[]}}`},
+		{"master", &master.Response{Type: master.Response_GET_TASKS, GetTasks: &master.Response_GetTasks{}},
+			`{"type":"GET_TASKS","get_tasks":{"tasks":[],"completed_tasks":[],"unreachable_tasks":[]}}`},
+		{"master agents", &master.Response_GetAgents{}, `{"agents":[],"recovered_agents":[]}`},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			got, err := JSON.Marshal(c.value)
+			if err != nil || string(got) != c.want {
+				t.Errorf("%s, %v; want %s", got, err, c.want)
+			}
+		})
+	}
 }
 
 func TestAppendDouble(t *testing.T) {

@@ -28,7 +28,7 @@ func appendObject(out []byte, s *shape, b []byte, depth int) ([]byte, error) {
 	first := true
 	for i, f := range s.fields {
 		found := values[i]
-		if len(found) == 0 && (f.fallback == "" || f.repeated) {
+		if len(found) == 0 && f.fallback == "" && !f.listed {
 			continue
 		}
 		if f.zeroIsUnset && len(found) == 1 && len(found[0]) == 1 && found[0][0] == 0 {
@@ -42,7 +42,7 @@ func appendObject(out []byte, s *shape, b []byte, depth int) ([]byte, error) {
 		out = append(out, f.name...)
 		out = append(out, `":`...)
 		switch {
-		case len(found) == 0:
+		case len(found) == 0 && !f.listed:
 			out = append(out, f.fallback...)
 		case f.message != nil && f.message.mapEntry:
 			out, err = appendMap(out, f.message, found, depth+1)

@@ -41,6 +41,20 @@ type field struct {
 	// zeroIsUnset marks an optional enum that mesos-go keeps as a plain value, so
 	// that its zero is on the wire although nobody set it.
 	zeroIsUnset bool
+	// listed marks a list that is written even when it is empty.
+	listed bool
+}
+
+// listings are the operator API's answers that Mesos renders by hand: their lists
+// are there even when they are empty, unless deprecated.
+var listings = map[string]bool{
+	"mesos.agent.Response.GetExecutors":   true,
+	"mesos.agent.Response.GetFrameworks":  true,
+	"mesos.agent.Response.GetTasks":       true,
+	"mesos.master.Response.GetAgents":     true,
+	"mesos.master.Response.GetExecutors":  true,
+	"mesos.master.Response.GetFrameworks": true,
+	"mesos.master.Response.GetTasks":      true,
 }
 
 type enum struct {
@@ -223,6 +237,7 @@ func defineLocked(scope string, m *descriptorpb.DescriptorProto) error {
 		} else if f.enum != nil && !f.repeated {
 			f.zeroIsUnset = plainValue(d.GetOptions())
 		}
+		f.listed = f.repeated && listings[name] && !d.GetOptions().GetDeprecated()
 		if d.DefaultValue != nil && !d.GetOptions().GetDeprecated() {
 			f.fallback = defaultJSON(f, d.GetDefaultValue())
 		}
