@@ -3,10 +3,15 @@ package agent
 import (
 	"context"
 	"errors"
+	"fmt"
+	"net"
+	"sync"
 	"time"
 
 	mesos "github.com/mesos/mesos-go/api/v1/lib"
 	"github.com/rs/zerolog"
+
+	"pacer/executor/mesosapi"
 )
 
 // Errors that say why a subscription ended for good; [Handler.Lost] and
@@ -80,39 +85,181 @@ type Subscription struct {
 type Client struct {
 	config Config
 	log    zerolog.Logger
+	api    *mesosapi.Client
+
+	// wake tells the session that the inbox has something; one token is enough
+	// for any number of things.
+	wake chan struct{}
+
+	mu       sync.Mutex
+	inbox    []mesos.TaskStatus
+	messages [][]byte
+	// pending counts the updates in the inbox and in the session's ledger;
+	// idle is closed while it is zero.
+	pending int
+	idle    chan struct{}
+	closed  bool
+	// abandoned is why updates were given up without having been delivered.
+	abandoned error
 }
+
+// maxMessages is how many messages may wait to be sent: they are small and
+// rare, and lossy anyway.
+const maxMessages = 64
 
 // New makes a client; nothing happens before [Client.Run].
 func New(config Config, log zerolog.Logger) (*Client, error) {
-	return &Client{config: config, log: log}, nil
+	return newClient(config, log, nil)
+}
+
+type dialFunc func(ctx context.Context, network, address string) (net.Conn, error)
+
+func newClient(config Config, log zerolog.Logger, dial dialFunc) (*Client, error) {
+	config = config.withDefaults()
+	if err := config.Validate(); err != nil {
+		return nil, err
+	}
+	api, err := mesosapi.New(mesosapi.Config{
+		URL:    config.url(),
+		Socket: config.DomainSocket,
+		Token:  string(config.Token),
+		TLS:    config.TLS,
+		// A restarted agent waits SubscriptionBackoffMax for its executors: an
+		// attempt that hangs must not use that up.
+		DialTimeout:     min(time.Second, config.SubscriptionBackoffMax/2),
+		ResponseTimeout: responseTimeout,
+		MaxConnections:  maxFlying + 2, // and one each for messages and probes
+		Dial:            dial,
+	})
+	if err != nil {
+		return nil, err
+	}
+	idle := make(chan struct{})
+	close(idle)
+	return &Client{config: config, log: log, api: api, wake: make(chan struct{}, 1), idle: idle}, nil
 }
 
 // Run subscribes and delivers events to h until ctx ends. It returns nil, or
 // the reason that was given to h.Lost. It goes on after Shutdown and Lost, to
 // deliver updates: the executor ends ctx when [Client.Drain] has returned.
+// It is called once.
 func (c *Client) Run(ctx context.Context, h Handler) error {
-	<-ctx.Done()
-	return nil
+	defer c.close()
+	return newSession(c, h).run(ctx)
 }
 
 // Update queues a status for delivery and returns at once. Caller sets TaskID
-// and State and what it wants to say (reason, message, healthy, labels, data);
-// UUID (version 4), timestamp, source, executor ID and agent ID are filled in.
+// and State and what it wants to say (reason, message, healthy, labels, data),
+// and does not change what status points to any more. UUID (version 4), source,
+// executor ID, agent ID and, unless set, timestamp are filled in.
 // Statuses of one task are delivered in the order of the calls.
 // It may be called before Run. The error wraps [ErrInvalidUpdate] or is
 // [ErrClosed].
-func (c *Client) Update(status mesos.TaskStatus) error { return nil }
+func (c *Client) Update(status mesos.TaskStatus) error {
+	status, err := c.config.complete(status, time.Now())
+	if err != nil {
+		return err
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.closed {
+		return ErrClosed
+	}
+	if c.pending == 0 {
+		c.idle = make(chan struct{})
+	}
+	c.pending++
+	c.inbox = append(c.inbox, status)
+	c.signal()
+	return nil
+}
 
 // Message sends data to the scheduler. It returns at once, and the message is
 // dropped when there is no subscription, when the agent has no master, or when
 // 64 others wait: ask again if the answer matters.
-func (c *Client) Message(data []byte) error { return nil }
+func (c *Client) Message(data []byte) error {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.closed {
+		return ErrClosed
+	}
+	if len(c.messages) < maxMessages {
+		c.messages = append(c.messages, data)
+		c.signal()
+	}
+	return nil
+}
+
+func (c *Client) signal() {
+	select {
+	case c.wake <- struct{}{}:
+	default:
+	}
+}
 
 // Drain returns nil when every update given so far has been acknowledged (in
-// the detached state: accepted), or ctx's error. Always give it a deadline: a
-// status of a task that the agent has forgotten, and any status of a framework
-// being torn down, is never acknowledged.
-func (c *Client) Drain(ctx context.Context) error { return nil }
+// the detached state: accepted), or ctx's error, or why the updates cannot be
+// delivered. Always give it a deadline: a status of a task that the agent has
+// forgotten, and any status of a framework being torn down, is never
+// acknowledged.
+func (c *Client) Drain(ctx context.Context) error {
+	c.mu.Lock()
+	idle := c.idle
+	c.mu.Unlock()
+	select {
+	case <-idle:
+	case <-ctx.Done():
+		return fmt.Errorf("wait for acknowledgement of %d updates: %w", c.Unacknowledged(), context.Cause(ctx))
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.abandoned
+}
 
 // Unacknowledged is the number of updates that wait for their acknowledgement.
-func (c *Client) Unacknowledged() int { return 0 }
+func (c *Client) Unacknowledged() int {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.pending
+}
+
+// take empties the inbox.
+func (c *Client) take() (updates []mesos.TaskStatus, messages [][]byte) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	updates, messages = c.inbox, c.messages
+	c.inbox, c.messages = nil, nil
+	return updates, messages
+}
+
+// settled takes n updates off the count. reason is not nil when they were given
+// up.
+func (c *Client) settled(n int, reason error) {
+	if n == 0 {
+		return
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.abandonedLocked(reason)
+	if c.pending -= n; c.pending == 0 {
+		close(c.idle)
+	}
+}
+
+func (c *Client) abandonedLocked(reason error) {
+	if c.abandoned == nil {
+		c.abandoned = reason
+	}
+}
+
+func (c *Client) close() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.closed = true
+	if c.pending > 0 {
+		c.abandonedLocked(ErrClosed)
+		c.pending = 0
+		close(c.idle)
+	}
+	c.api.Close()
+}

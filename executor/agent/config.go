@@ -2,6 +2,12 @@ package agent
 
 import (
 	"crypto/tls"
+	"errors"
+	"fmt"
+	"net"
+	"path/filepath"
+	"strconv"
+	"strings"
 	"time"
 )
 
@@ -65,5 +71,125 @@ func (t Token) MarshalText() ([]byte, error) { return []byte(t.String()), nil }
 // PACER_AGENT_SERVER_NAME the name to expect in the agent's certificate
 // (default: the host in MESOS_AGENT_ENDPOINT).
 func ConfigFromEnv(getenv func(string) string, unsetenv func(string) error) (Config, error) {
-	return Config{}, nil
+	e := environment{getenv: getenv}
+	config := Config{
+		FrameworkID:  e.required("MESOS_FRAMEWORK_ID", "the framework's ID"),
+		ExecutorID:   e.required("MESOS_EXECUTOR_ID", "this executor's ID"),
+		AgentID:      e.required("MESOS_SLAVE_ID", "the agent's ID"),
+		Endpoint:     e.required("MESOS_AGENT_ENDPOINT", "host:port of the agent"),
+		DomainSocket: getenv("MESOS_DOMAIN_SOCKET"),
+		Directory:    e.required("MESOS_DIRECTORY", "the sandbox's path"),
+		Sandbox:      getenv("MESOS_SANDBOX"),
+		Checkpoint:   e.flag("MESOS_CHECKPOINT"),
+
+		ShutdownGrace:          e.duration("MESOS_EXECUTOR_SHUTDOWN_GRACE_PERIOD", defaultShutdownGrace),
+		RecoveryTimeout:        e.duration("MESOS_RECOVERY_TIMEOUT", defaultRecoveryTimeout),
+		SubscriptionBackoffMax: e.duration("MESOS_SUBSCRIPTION_BACKOFF_MAX", defaultSubscriptionBackoffMax),
+
+		Token: Token(getenv("MESOS_EXECUTOR_AUTHENTICATION_TOKEN")),
+	}
+	if config.Sandbox == "" {
+		config.Sandbox = config.Directory
+	}
+	if config.Endpoint != "" {
+		if err := checkEndpoint(config.Endpoint); err != nil {
+			e.wrong("MESOS_AGENT_ENDPOINT", config.Endpoint, err.Error())
+		}
+	}
+	if pid := getenv("MESOS_SLAVE_PID"); pid != "" {
+		process, _, found := strings.Cut(pid, "@")
+		if !found || process == "" || strings.ContainsAny(process, "/?# ") {
+			e.wrong("MESOS_SLAVE_PID", pid, "write it as slave(1)@ip:port")
+		}
+		config.ProcessID = process
+	} else if config.DomainSocket != "" {
+		e.problem("MESOS_SLAVE_PID is not set, and MESOS_DOMAIN_SOCKET needs it: write it as slave(1)@ip:port")
+	}
+	if config.DomainSocket != "" && !filepath.IsAbs(config.DomainSocket) {
+		e.wrong("MESOS_DOMAIN_SOCKET", config.DomainSocket, "give an absolute path")
+	}
+	config.TLS = e.tls()
+	if config.Token != "" {
+		if err := unsetenv("MESOS_EXECUTOR_AUTHENTICATION_TOKEN"); err != nil {
+			e.problem(fmt.Sprintf("MESOS_EXECUTOR_AUTHENTICATION_TOKEN cannot be removed from the environment: %v", err))
+		}
+	}
+	if len(e.problems) > 0 {
+		return Config{}, fmt.Errorf("environment of a Mesos executor (is this process started by a Mesos agent?): %w", errors.Join(e.problems...))
+	}
+	return config, nil
+}
+
+const (
+	defaultShutdownGrace          = 5 * time.Second
+	defaultRecoveryTimeout        = 15 * time.Minute
+	defaultSubscriptionBackoffMax = 2 * time.Second
+)
+
+// withDefaults fills in durations that are not set.
+func (c Config) withDefaults() Config {
+	for _, d := range []struct {
+		value    *time.Duration
+		standard time.Duration
+	}{
+		{&c.ShutdownGrace, defaultShutdownGrace},
+		{&c.RecoveryTimeout, defaultRecoveryTimeout},
+		{&c.SubscriptionBackoffMax, defaultSubscriptionBackoffMax},
+	} {
+		if *d.value == 0 {
+			*d.value = d.standard
+		}
+	}
+	return c
+}
+
+// Validate reports everything that a client cannot work with; a Config of
+// [ConfigFromEnv] is valid.
+func (c Config) Validate() error {
+	var problems []error
+	for _, id := range []struct{ name, value string }{
+		{"FrameworkID", c.FrameworkID}, {"ExecutorID", c.ExecutorID}, {"AgentID", c.AgentID},
+	} {
+		if id.value == "" {
+			problems = append(problems, fmt.Errorf("%s is empty", id.name))
+		}
+	}
+	if err := checkEndpoint(c.Endpoint); err != nil {
+		problems = append(problems, fmt.Errorf("endpoint %q: %w", c.Endpoint, err))
+	}
+	if c.DomainSocket != "" && c.ProcessID == "" {
+		problems = append(problems, errors.New("DomainSocket is set without ProcessID"))
+	}
+	if c.ShutdownGrace < 0 || c.RecoveryTimeout < 0 || c.SubscriptionBackoffMax < 0 {
+		problems = append(problems, errors.New("a duration is negative"))
+	}
+	if len(problems) > 0 {
+		return fmt.Errorf("agent configuration: %w", errors.Join(problems...))
+	}
+	return nil
+}
+
+// url is where calls are POSTed.
+func (c Config) url() string {
+	switch {
+	case c.DomainSocket != "":
+		// On the socket only the long path is served, never by TLS; the host is
+		// of no meaning.
+		return "http://agent/" + c.ProcessID + "/api/v1/executor"
+	case c.TLS != nil:
+		return "https://" + c.Endpoint + "/api/v1/executor"
+	default:
+		return "http://" + c.Endpoint + "/api/v1/executor"
+	}
+}
+
+func checkEndpoint(endpoint string) error {
+	host, port, err := net.SplitHostPort(endpoint)
+	if err == nil {
+		_, err = strconv.ParseUint(port, 10, 16)
+	}
+	if err != nil || host == "" || strings.ContainsAny(host, "/?#@ ") {
+		return errors.New("write it as host:port, IPv6 addresses in brackets")
+	}
+	return nil
 }

@@ -38,9 +38,10 @@
 // keep-alive, three observations end a stream and lead to a new SUBSCRIBE,
 // which Mesos allows at any time:
 //
-//   - a call was refused at the transport, or answered 503, 401 or 403 although
-//     a subscription is believed to exist: the agent has been restarted. A
-//     HEARTBEAT call every 30 s asks when there is nothing else to send;
+//   - nobody listens at the agent's address, a call is answered 401 or 403, or
+//     a HEARTBEAT 503, although a subscription is believed to exist: the agent
+//     has been restarted. A HEARTBEAT call asks every 30 s when there is nothing
+//     else to send, and 1 s after a call that failed otherwise;
 //   - an update was accepted (202) twice, at least 10 s apart, and not one
 //     event has arrived since the first of the two. Where other events do
 //     arrive the stream is alive, and Mesos never acknowledges this update

@@ -267,7 +267,7 @@ func TestSubscribe_HasAConnectionOfItsOwn(t *testing.T) {
 
 func TestSubscribe_Refusals(t *testing.T) {
 	answers := map[string]http.HandlerFunc{
-		"status":       func(w http.ResponseWriter, r *http.Request) { http.Error(w, "not yet", 503) },
+		"status":       func(w http.ResponseWriter, r *http.Request) { http.Error(w, "not yet", http.StatusServiceUnavailable) },
 		"content type": func(w http.ResponseWriter, r *http.Request) { io.WriteString(w, "<html>") },
 		"accepted":     func(w http.ResponseWriter, r *http.Request) { w.WriteHeader(202) },
 	}
