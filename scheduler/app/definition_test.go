@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"errors"
 	"flag"
+	"fmt"
 	"os"
 	"path/filepath"
 	"strings"
@@ -122,6 +123,40 @@ func TestP12_AllMistakesAtOnce(t *testing.T) {
 	}
 	if diff := cmp.Diff(want, paths); diff != "" {
 		t.Errorf("paths (-want +got):\n%s", diff)
+	}
+}
+
+// A hostile body gets no hostile reply.
+func TestP12_ProblemsAreBounded(t *testing.T) {
+	var unknown strings.Builder
+	for i := range 50_000 {
+		fmt.Fprintf(&unknown, `,"instance%d":1`, i)
+	}
+	for name, body := range map[string]string{
+		"unknown fields": `{"id":"/a","cmd":"x"` + unknown.String() + `}`,
+		"bad items":      `{"id":"/a","cmd":"x","ports":["x"` + strings.Repeat(`,"x"`, 200_000) + `]}`,
+		"bad names":      `{"id":"/a","cmd":"x","env":{"a":1` + strings.ReplaceAll(unknown.String(), "instance", "A=") + `}}`,
+	} {
+		t.Run(name, func(t *testing.T) {
+			_, err := Parse([]byte(body))
+			var problems *Error
+			if !errors.As(err, &problems) || len(problems.Problems) != maxProblems+1 || problems.Problems[maxProblems].Path != "/" {
+				t.Errorf("%.200v", err)
+			}
+		})
+	}
+	for name, body := range map[string]string{
+		"/portDefinitions": `{"id":"/a","cmd":"x","ports":[0` + strings.Repeat(",0", 500_000) + `]}`,
+		"/cmd":             `{"id":"/a","cmd":"` + strings.Repeat("x", 1<<17) + `"}`,
+		"/env/A":           `{"id":"/a","cmd":"x","env":{"A":"` + strings.Repeat("x", 1<<17) + `"}}`,
+	} {
+		t.Run(name, func(t *testing.T) {
+			_, err := Parse([]byte(body))
+			var problems *Error
+			if !errors.As(err, &problems) || len(problems.Problems) != 1 || problems.Problems[0].Path != name {
+				t.Errorf("%.200v", err)
+			}
+		})
 	}
 }
 

@@ -11,16 +11,24 @@ import (
 	"unicode"
 )
 
+// maxProblems that are reported at once: nobody reads more, and looking for
+// more would let a hostile body keep the scheduler busy.
+const maxProblems = 100
+
 // reader turns nodes into Go values and gathers what is wrong on the way.
 type reader struct {
 	problems  map[string][]string
 	malformed bool
+	full      bool // maxProblems are reached, and there are more
 }
 
 // refuse notes that a value is not allowed.
 func (r *reader) refuse(path, format string, args ...any) {
 	if r.problems == nil {
 		r.problems = map[string][]string{}
+	}
+	if r.full = r.full || len(r.problems) == maxProblems; r.full {
+		return
 	}
 	reason := fmt.Sprintf(format, args...)
 	if !slices.Contains(r.problems[path], reason) {
@@ -54,6 +62,9 @@ func (r *reader) err() error {
 		e.Problems = append(e.Problems, Problem{Path: path, Errors: reasons})
 	}
 	slices.SortFunc(e.Problems, func(a, b Problem) int { return strings.Compare(a.Path, b.Path) })
+	if r.full {
+		e.Problems = append(e.Problems, Problem{Path: "/", Errors: []string{fmt.Sprintf("has further problems: these are the first %d", maxProblems)}})
+	}
 	return e
 }
 
@@ -69,6 +80,8 @@ func (r *reader) object(path, what string, n *node, fields map[string]field) boo
 	for i, name := range n.names {
 		read, known := fields[name]
 		switch {
+		case r.full:
+			return false
 		case !known:
 			r.misread(path+"/"+shorten(name), "is not a field of %s%s", what, suggestion(name, fields))
 		case n.items[i].kind != null:
@@ -87,6 +100,9 @@ func (r *reader) list(path string, n *node, read field) bool {
 		return false
 	}
 	for i := range n.items {
+		if r.full {
+			return false
+		}
 		read(fmt.Sprintf("%s(%d)", path, i), &n.items[i])
 	}
 	return true

@@ -17,6 +17,13 @@ import (
 // MaxInstances of one app.
 const MaxInstances = 100_000
 
+// maxPorts of one app; more is a mistake.
+const maxPorts = 1000
+
+// maxString is what Linux allows for one argument or variable, with its NUL
+// (MAX_ARG_STRLEN): a longer one could be stored, but never started.
+const maxString = 128<<10 - 1
+
 // portName has a letter, because labels name ports by name or by number.
 var portName = regexp.MustCompile(`^[A-Za-z0-9_-]{0,62}[A-Za-z][A-Za-z0-9_-]{0,62}$`)
 
@@ -49,13 +56,9 @@ func (a *App) validate(r *reader) {
 }
 
 func (a *App) validateCommand(r *reader) {
-	if strings.ContainsRune(a.Cmd, 0) {
-		r.refuse("/cmd", "contains a NUL character")
-	}
+	argument(r, "/cmd", a.Cmd)
 	for i, arg := range a.Args {
-		if strings.ContainsRune(arg, 0) {
-			r.refuse(fmt.Sprintf("/args(%d)", i), "contains a NUL character")
-		}
+		argument(r, fmt.Sprintf("/args(%d)", i), arg)
 	}
 	switch {
 	case r.bad("/cmd") || r.bad("/args"):
@@ -68,6 +71,15 @@ func (a *App) validateCommand(r *reader) {
 	}
 }
 
+func argument(r *reader, path, value string) {
+	switch {
+	case strings.ContainsRune(value, 0):
+		r.refuse(path, "contains a NUL character")
+	case len(value) > maxString:
+		r.refuse(path, "is %d bytes long, Linux starts nothing with more than %d", len(value), maxString)
+	}
+}
+
 func (a *App) validateEnv(r *reader) {
 	for name, value := range a.Env {
 		at := "/env/" + shorten(name)
@@ -76,6 +88,8 @@ func (a *App) validateEnv(r *reader) {
 			r.refuse(at, "is no name of an environment variable: it must not be empty or contain \"=\" or NUL")
 		case strings.ContainsRune(value, 0):
 			r.refuse(at, "has a value that contains a NUL character")
+		case len(name)+1+len(value) > maxString:
+			r.refuse(at, "is %d bytes long with its name, Linux starts nothing with more than %d", len(name)+1+len(value), maxString)
 		}
 	}
 }
@@ -96,6 +110,10 @@ func (a *App) validateLabels(r *reader) {
 
 func (a *App) validatePorts(r *reader) {
 	if r.bad("/ports") || r.bad("/portDefinitions") {
+		return
+	}
+	if len(a.Ports) > maxPorts {
+		r.refuse("/portDefinitions", "has %d ports, at most %d are allowed", len(a.Ports), maxPorts)
 		return
 	}
 	numbers, names := map[uint16]int{}, map[string]int{}
