@@ -71,7 +71,9 @@ type Agent struct {
 	master     *link.End
 	drain      *mesos.DrainConfig
 	frameworks map[string]*framework
-	completed  []*executor // terminated and removed, oldest first, bounded
+	attached   attachments
+	completed  []*executor           // terminated and removed, oldest first, bounded
+	unsent     []link.ExitedExecutor // ends that no master has been told
 	updates    *updateManager
 	faults     faults
 	counters   counters
@@ -92,6 +94,7 @@ func New(cfg Config, line *link.Line) (*Agent, error) {
 		log:        cfg.Log,
 		done:       make(chan struct{}),
 		frameworks: make(map[string]*framework),
+		attached:   make(attachments),
 		timers:     make(map[*time.Timer]struct{}),
 	}
 	a.ctx, a.cancel = context.WithCancel(context.Background())

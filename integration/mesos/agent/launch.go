@@ -85,6 +85,7 @@ func (a *Agent) runLocked(info mesos.FrameworkInfo, executorInfo mesos.ExecutorI
 			return
 		}
 		f.add(e)
+		a.attachLocked(e)
 		if f.checkpoints() {
 			a.saveFramework(f)
 			a.saveExecutor(e)
@@ -233,9 +234,16 @@ func (a *Agent) executorEndedLocked(e *executor, status int32) {
 	a.removeCgroup(e)
 	a.saveSentinel(e)
 	a.log.Info().Str(keyFramework, f.id).Str(keyExecutor, e.id).Int32(keyStatus, status).Msg("executor ended")
-	a.sendLocked(link.ExitedExecutor{
+	exited := link.ExitedExecutor{
 		AgentID: a.info.GetID().GetValue(), FrameworkID: f.id, ExecutorID: e.id, Status: status,
-	})
+	}
+	if a.phase == recovering || a.phase == disconnected {
+		// Mesos reaps after a restart at leisure, so that this usually reaches the
+		// master behind the registration.
+		a.unsent = append(a.unsent, exited)
+	} else {
+		a.sendLocked(exited)
+	}
 	if f.terminating {
 		a.removeExecutorLocked(e)
 		return

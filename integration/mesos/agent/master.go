@@ -157,6 +157,10 @@ func (s *session) connected(total time.Duration) {
 	if a.phase != terminating {
 		a.phase = running
 	}
+	for _, exited := range a.unsent {
+		a.sendLocked(exited)
+	}
+	a.unsent = nil
 	// Real agents send what is in front two or three times here, because the
 	// manager is resumed by more than one of the steps.
 	a.updates.resume()

@@ -122,6 +122,7 @@ func (a *Agent) readExecutorLocked(f *framework, id string) error {
 		}
 	}
 	f.add(e)
+	a.attachLocked(e)
 	if _, err := os.Stat(filepath.Join(a.runMeta(e), "executor.sentinel")); err == nil {
 		e.state = executorTerminated
 		return nil

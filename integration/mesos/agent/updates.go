@@ -223,6 +223,7 @@ func (a *Agent) updateLocked(f *framework, status mesos.TaskStatus) (owner *exec
 		return e, true
 	}
 	if isTerminal(status.GetState()) {
+		a.counters.countEnd(status.GetState())
 		a.resizeLocked(e)
 	}
 	file := ""

@@ -1,0 +1,154 @@
+package agent
+
+import (
+	"bytes"
+	"encoding/json"
+	"net/http"
+	"os"
+	"strconv"
+	"strings"
+
+	mesos "github.com/mesos/mesos-go/api/v1/lib"
+	agentv1 "github.com/mesos/mesos-go/api/v1/lib/agent"
+
+	"pacer/integration/mesos/resource"
+	"pacer/integration/mesos/wire"
+)
+
+// size is what a container may use: its executor's and its tasks' resources.
+type size struct {
+	milliCPUs int64
+	megabytes int64
+}
+
+// size adds up the executor and its tasks that are not over. Before the executor
+// subscribes, the tasks that wait for it count, too: Mesos starts a container with
+// room for the first.
+func (e *executor) size() size {
+	var s size
+	s.add(e.info.GetResources())
+	for _, t := range e.order {
+		if t.stage == launched || t.stage == queued && e.state == executorRegistering {
+			s.add(t.info.GetResources())
+		}
+	}
+	return s
+}
+
+func (s *size) add(resources []mesos.Resource) {
+	for _, r := range resources {
+		switch r.GetName() {
+		case "cpus":
+			s.milliCPUs += resource.Milli(r.GetScalar().GetValue())
+		case "mem":
+			s.megabytes += resource.Milli(r.GetScalar().GetValue()) / 1000
+		}
+	}
+}
+
+func (a *Agent) getContainers() *agentv1.Response_GetContainers {
+	a.mu.Lock()
+	type measured struct {
+		row  agentv1.Response_GetContainers_Container
+		pid  int
+		size size
+	}
+	var list []measured
+	for _, f := range a.frameworks {
+		for _, e := range f.order {
+			if e.state == executorTerminated || e.process == nil {
+				continue
+			}
+			pid := uint32(e.process.pid)
+			name := e.info.GetName()
+			list = append(list, measured{pid: e.process.pid, size: e.size(), row: agentv1.Response_GetContainers_Container{
+				FrameworkID: &mesos.FrameworkID{Value: f.id}, ExecutorID: &mesos.ExecutorID{Value: e.id}, ExecutorName: &name,
+				ContainerID:     mesos.ContainerID{Value: e.container},
+				ContainerStatus: &mesos.ContainerStatus{ContainerID: &mesos.ContainerID{Value: e.container}, ExecutorPID: &pid},
+			}})
+		}
+	}
+	a.mu.Unlock()
+	out := &agentv1.Response_GetContainers{}
+	processes := listProcesses()
+	for _, m := range list {
+		m.row.ResourceStatistics = measure(processes, m.pid, m.size)
+		out.Containers = append(out.Containers, m.row)
+	}
+	return out
+}
+
+// measure adds up what the processes of a container use.
+func measure(processes []process, root int, s size) *mesos.ResourceStatistics {
+	var user, system, resident float64
+	for _, pid := range tree(processes, root) {
+		u, k, r := usage(pid)
+		user, system, resident = user+u, system+k, resident+r
+	}
+	rss := uint64(resident)
+	cpus := float64(s.milliCPUs) / 1000
+	limit := uint64(s.megabytes) << 20
+	return &mesos.ResourceStatistics{
+		Timestamp: *now(), CPUsUserTimeSecs: &user, CPUsSystemTimeSecs: &system, MemRSSBytes: &rss,
+		CPUsSoftLimit: &cpus, MemLimitBytes: &limit, MemSoftLimitBytes: &limit,
+	}
+}
+
+// usage reads a process' times in seconds and its resident memory in bytes.
+func usage(pid int) (user, system, resident float64) {
+	const ticks = 100 // USER_HZ, the same on every Linux that Go runs on
+	directory := "/proc/" + strconv.Itoa(pid)
+	text, err := os.ReadFile(directory + "/stat")
+	if err != nil {
+		return 0, 0, 0
+	}
+	fields := strings.Fields(string(text[bytes.LastIndexByte(text, ')')+1:]))
+	const userField, systemField, residentField = 11, 12, 21 // counted from the state
+	if len(fields) <= residentField {
+		return 0, 0, 0
+	}
+	number := func(i int) float64 {
+		v, err := strconv.ParseFloat(fields[i], 64)
+		if err != nil {
+			return 0
+		}
+		return v
+	}
+	return number(userField) / ticks, number(systemField) / ticks, number(residentField) * float64(os.Getpagesize())
+}
+
+func (a *Agent) serveContainers(w http.ResponseWriter, r *http.Request) {
+	type row struct {
+		ContainerID  string          `json:"container_id"`
+		ExecutorID   string          `json:"executor_id"`
+		ExecutorName string          `json:"executor_name"`
+		FrameworkID  string          `json:"framework_id"`
+		Source       string          `json:"source"`
+		Statistics   json.RawMessage `json:"statistics"`
+		Status       json.RawMessage `json:"status"`
+	}
+	query := r.URL.Query()
+	wanted := func(name, value string) bool { return query.Get(name) == "" || query.Get(name) == value }
+	rows := []row{}
+	for _, c := range a.getContainers().Containers {
+		if !wanted("container_id", c.ContainerID.Value) || !wanted("framework_id", c.FrameworkID.Value) ||
+			!wanted("executor_id", c.ExecutorID.Value) {
+			continue
+		}
+		statistics, err := wire.JSON.Marshal(c.ResourceStatistics)
+		if err != nil {
+			wire.Refuse(http.StatusInternalServerError, "%v\n", err).Write(w)
+			return
+		}
+		status, err := wire.JSON.Marshal(c.ContainerStatus)
+		if err != nil {
+			wire.Refuse(http.StatusInternalServerError, "%v\n", err).Write(w)
+			return
+		}
+		rows = append(rows, row{
+			ContainerID: c.ContainerID.Value, ExecutorID: c.ExecutorID.Value, ExecutorName: c.GetExecutorName(),
+			FrameworkID: c.FrameworkID.Value, Statistics: statistics, Status: status,
+		})
+	}
+	a.replyJSON(w, rows)
+}
