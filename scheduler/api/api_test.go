@@ -10,6 +10,7 @@ import (
 	"io"
 	"net/http"
 	"net/http/httptest"
+	"net/url"
 	"os"
 	"strings"
 	"testing"
@@ -178,6 +179,31 @@ func TestApps_Put(t *testing.T) {
 				t.Errorf("made %+v, want %s in it", got, test.want)
 			}
 		})
+	}
+}
+
+func TestTasks_AnyTextIsJSON(t *testing.T) {
+	s := newServer(t)
+	s.must("POST", "/v2/apps", hello)
+	const odd = "line\nbreak \"quoted\" \\ \x00 \u00e4 \xff"
+	s.backend.SetTasks("/hello", api.Counts{}, api.Task{ID: "hello.1", AppID: "/hello", Host: odd, IP: "::1", Health: &api.Health{Cause: odd, ConsecutiveFailures: 3}})
+	var got struct {
+		Tasks []struct {
+			Host               string
+			IPAddresses        []struct{ Protocol string }
+			HealthCheckResults []struct {
+				LastFailureCause    string
+				ConsecutiveFailures int
+			}
+		}
+	}
+	body := s.must("GET", "/v2/apps/hello/tasks", "").Body.Bytes()
+	if err := json.Unmarshal(body, &got); err != nil {
+		t.Fatalf("%v in %s", err, body)
+	}
+	valid := strings.ToValidUTF8(odd, "\ufffd")
+	if task := got.Tasks[0]; task.Host != valid || task.HealthCheckResults[0].LastFailureCause != valid || task.HealthCheckResults[0].ConsecutiveFailures != 3 || task.IPAddresses[0].Protocol != "IPv6" {
+		t.Errorf("%+v", got)
 	}
 }
 
@@ -483,6 +509,31 @@ func FuzzSelector(f *testing.F) {
 		query.Set("label", selector)
 		request.URL.RawQuery = query.Encode()
 		if r := s.send(request); r.Code != 200 && r.Code != 400 {
+			t.Errorf("%d %s", r.Code, r.Body)
+		}
+	})
+}
+
+// Whatever a client sends, it is never the server's fault.
+func FuzzRequests(f *testing.F) {
+	f.Add("GET", "/v2/apps?embed=apps.tasks", "")
+	f.Add("PUT", "/v2/apps/hello?force=true", `{"instances":3}`)
+	f.Add("PUT", "/v2/apps/hello?partialUpdate=false", hello)
+	f.Add("POST", "/v2/apps", `{"id":"/hello/world","cmd":"x"}`)
+	f.Add("POST", "/v2/apps//hello/restart", "")
+	f.Add("GET", "/v2/apps/hello/versions/2026-03-01T12:00:01.000Z", "")
+	f.Add("DELETE", "/v2/deployments/x?force=1", "")
+	f.Fuzz(func(t *testing.T, method, target, body string) {
+		address, err := url.ParseRequestURI(target)
+		if err != nil || address.Host != "" || !strings.HasPrefix(target, "/") {
+			return
+		}
+		s := newServer(t)
+		s.must("POST", "/v2/apps", hello)
+		request := httptest.NewRequestWithContext(t.Context(), "GET", "/", strings.NewReader(body))
+		request.Method, request.URL = method, address
+		request.Header.Set("Content-Type", "application/json")
+		if r := s.send(request); r.Code >= 500 {
 			t.Errorf("%d %s", r.Code, r.Body)
 		}
 	})

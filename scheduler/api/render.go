@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"strconv"
+	"strings"
 	"time"
 
 	"pacer/scheduler/app"
@@ -62,36 +63,6 @@ func appendApp(b []byte, status *AppStatus, p parts) []byte {
 	return append(b, '}')
 }
 
-type taskBody struct {
-	ID                 string        `json:"id"`
-	AppID              string        `json:"appId"`
-	Host               string        `json:"host"`
-	SlaveID            string        `json:"slaveId"`
-	State              string        `json:"state"`
-	StagedAt           string        `json:"stagedAt,omitempty"`
-	StartedAt          string        `json:"startedAt,omitempty"`
-	Version            app.Version   `json:"version"`
-	Ports              []int         `json:"ports"`
-	ServicePorts       []int         `json:"servicePorts"`
-	IPAddresses        []addressBody `json:"ipAddresses"`
-	HealthCheckResults []healthBody  `json:"healthCheckResults,omitempty"`
-}
-
-type addressBody struct {
-	IPAddress string `json:"ipAddress"`
-	Protocol  string `json:"protocol"`
-}
-
-type healthBody struct {
-	Alive               bool   `json:"alive"`
-	ConsecutiveFailures int    `json:"consecutiveFailures"`
-	FirstSuccess        string `json:"firstSuccess,omitempty"`
-	LastSuccess         string `json:"lastSuccess,omitempty"`
-	LastFailure         string `json:"lastFailure,omitempty"`
-	LastFailureCause    string `json:"lastFailureCause,omitempty"`
-	TaskID              string `json:"taskId"`
-}
-
 type failureBody struct {
 	AppID     string      `json:"appId"`
 	TaskID    string      `json:"taskId"`
@@ -103,43 +74,101 @@ type failureBody struct {
 	Version   app.Version `json:"version"`
 }
 
-func appendTask(b []byte, t *Task, ports []int) []byte {
-	body := taskBody{
-		ID:           t.ID,
-		AppID:        t.AppID,
-		Host:         t.Host,
-		SlaveID:      t.AgentID,
-		State:        t.State,
-		StagedAt:     timestamp(t.StagedAt),
-		StartedAt:    timestamp(t.StartedAt),
-		Version:      t.Version,
-		Ports:        t.Ports,
-		ServicePorts: ports,
-		IPAddresses:  []addressBody{},
-	}
-	if body.Ports == nil {
-		body.Ports = []int{}
-	}
+// appendTask writes a task. Lists have tens of thousands of them, which is
+// why this does without encoding/json.
+func appendTask(b []byte, t *Task, servicePorts []int) []byte {
+	b = append(b, `{"id":`...)
+	b = appendString(b, t.ID)
+	b = appendMember(b, "appId", t.AppID)
+	b = appendMember(b, "host", t.Host)
+	b = appendMember(b, "slaveId", t.AgentID)
+	b = appendMember(b, "state", t.State)
+	b = appendTime(b, "stagedAt", t.StagedAt)
+	b = appendTime(b, "startedAt", t.StartedAt)
+	b = appendMember(b, "version", t.Version.String())
+	b = appendPorts(b, "ports", t.Ports)
+	b = appendPorts(b, "servicePorts", servicePorts)
+	b = append(b, `,"ipAddresses":[`...)
 	if t.IP != "" {
-		body.IPAddresses = append(body.IPAddresses, addressBody{t.IP, ipProtocol(t.IP)})
+		b = append(b, `{"ipAddress":`...)
+		b = appendString(b, t.IP)
+		b = appendMember(b, "protocol", ipProtocol(t.IP))
+		b = append(b, '}')
 	}
-	if h := t.Health; h != nil {
-		result := healthBody{Alive: h.Alive, ConsecutiveFailures: h.ConsecutiveFailures, LastFailureCause: h.Cause, TaskID: t.ID}
-		if h.Alive {
-			result.FirstSuccess, result.LastSuccess = timestamp(h.Since), timestamp(h.Since)
-		} else {
-			result.LastFailure = timestamp(h.Since)
+	b = append(b, ']')
+	if t.Health != nil {
+		b = append(b, `,"healthCheckResults":[`...)
+		b = appendHealth(b, t)
+		b = append(b, ']')
+	}
+	return append(b, '}')
+}
+
+func appendHealth(b []byte, t *Task) []byte {
+	h := t.Health
+	b = append(b, `{"alive":`...)
+	b = strconv.AppendBool(b, h.Alive)
+	b = append(b, `,"consecutiveFailures":`...)
+	b = strconv.AppendInt(b, int64(h.ConsecutiveFailures), 10)
+	if h.Alive {
+		b = appendTime(b, "firstSuccess", h.Since)
+		b = appendTime(b, "lastSuccess", h.Since)
+	} else {
+		b = appendTime(b, "lastFailure", h.Since)
+	}
+	if h.Cause != "" {
+		b = appendMember(b, "lastFailureCause", h.Cause)
+	}
+	b = appendMember(b, "taskId", t.ID)
+	return append(b, '}')
+}
+
+func appendName(b []byte, name string) []byte {
+	b = append(b, `,"`...)
+	b = append(b, name...)
+	return append(b, `":`...)
+}
+
+func appendMember(b []byte, name, value string) []byte {
+	return appendString(appendName(b, name), value)
+}
+
+// appendTime leaves out the zero time.
+func appendTime(b []byte, name string, t time.Time) []byte {
+	if t.IsZero() {
+		return b
+	}
+	b = append(appendName(b, name), '"')
+	b = t.UTC().AppendFormat(b, timeLayout)
+	return append(b, '"')
+}
+
+func appendPorts(b []byte, name string, ports []int) []byte {
+	b = append(appendName(b, name), '[')
+	for i, port := range ports {
+		if i > 0 {
+			b = append(b, ',')
 		}
-		body.HealthCheckResults = []healthBody{result}
+		b = strconv.AppendInt(b, int64(port), 10)
 	}
-	return appendJSON(b, &body)
+	return append(b, ']')
+}
+
+// appendString writes a JSON string; nearly all are plain.
+func appendString(b []byte, s string) []byte {
+	for i := range len(s) {
+		if c := s[i]; c < ' ' || c > '~' || c == '"' || c == '\\' {
+			return appendJSON(b, s)
+		}
+	}
+	b = append(b, '"')
+	b = append(b, s...)
+	return append(b, '"')
 }
 
 func ipProtocol(ip string) string {
-	for _, c := range ip {
-		if c == ':' {
-			return "IPv6"
-		}
+	if strings.Contains(ip, ":") {
+		return "IPv6"
 	}
 	return "IPv4"
 }
