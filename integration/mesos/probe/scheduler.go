@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"net/http"
+	"slices"
 	"sync"
 	"testing"
 	"time"
@@ -32,10 +33,9 @@ type Scheduler struct {
 	done        chan struct{}
 
 	mu     sync.Mutex
-	events []*scheduler.Event
-	err    error // why the stream ended
+	events []*scheduler.Event // not taken yet
+	err    error              // why the stream ended
 	more   chan struct{}
-	seen   int
 }
 
 // Post sends any body to the scheduler API.
@@ -145,20 +145,23 @@ func (s *Scheduler) Close() {
 	<-s.done
 }
 
-// Poll returns the next event that is not a HEARTBEAT, nil after d or at the end of
-// the stream.
+// Poll takes the next event that is not a HEARTBEAT. It fails after d, or when the
+// stream has ended.
 func (s *Scheduler) Poll(d time.Duration) (*scheduler.Event, error) {
+	return s.take(d, func(e *scheduler.Event) bool { return e.Type != scheduler.Event_HEARTBEAT })
+}
+
+// take removes the first event that is wanted and leaves the others.
+func (s *Scheduler) take(d time.Duration, wanted func(*scheduler.Event) bool) (*scheduler.Event, error) {
 	deadline := time.NewTimer(d)
 	defer deadline.Stop()
 	for {
 		s.mu.Lock()
-		for s.seen < len(s.events) {
-			event := s.events[s.seen]
-			s.seen++
-			if event.Type != scheduler.Event_HEARTBEAT {
-				s.mu.Unlock()
-				return event, nil
-			}
+		if i := slices.IndexFunc(s.events, wanted); i >= 0 {
+			event := s.events[i]
+			s.events = slices.Delete(s.events, i, i+1)
+			s.mu.Unlock()
+			return event, nil
 		}
 		err := s.err
 		s.mu.Unlock()
@@ -199,27 +202,36 @@ func (s *Scheduler) Heartbeats(n int) {
 	}
 }
 
-// Next returns the next event of a type, skipping others.
+// Next takes the oldest event of a type; others stay where they are.
 func (s *Scheduler) Next(kind scheduler.Event_Type) *scheduler.Event {
 	s.t.Helper()
-	var skipped []string
-	end := time.Now().Add(Patience)
-	for {
-		event, err := s.Poll(time.Until(end))
-		if err != nil {
-			s.t.Fatalf("no %s: %v; came instead: %v", kind, err, skipped)
-		}
-		if event.Type == kind {
-			return event
-		}
-		skipped = append(skipped, event.String())
+	event, err := s.take(Patience, func(e *scheduler.Event) bool { return e.Type == kind })
+	if err != nil {
+		s.mu.Lock()
+		defer s.mu.Unlock()
+		s.t.Fatalf("no %s: %v; came instead: %v", kind, err, s.events)
 	}
+	return event
+}
+
+// Drop forgets the events of a type that have come so far.
+func (s *Scheduler) Drop(kind scheduler.Event_Type) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.events = slices.DeleteFunc(s.events, func(e *scheduler.Event) bool { return e.Type == kind })
 }
 
 // Status returns the next UPDATE.
 func (s *Scheduler) Status() mesos.TaskStatus {
 	s.t.Helper()
 	return s.Next(scheduler.Event_UPDATE).Update.Status
+}
+
+// StatusMessage returns the next UPDATE's message.
+func (s *Scheduler) StatusMessage() string {
+	s.t.Helper()
+	status := s.Status()
+	return status.GetMessage()
 }
 
 // Offers returns the next offers.
@@ -243,19 +255,35 @@ func (s *Scheduler) Ended() error {
 	}
 }
 
-// Silent checks that nothing but heartbeats comes until the answer to a question
+// Refused checks that a subscription is refused: an ERROR with this text, and the
+// proper end of the stream.
+func (s *Scheduler) Refused(text string) {
+	s.t.Helper()
+	if got := s.Next(scheduler.Event_ERROR).Error.Message; got != text {
+		s.t.Errorf("ERROR %q, want %q", got, text)
+	}
+	if err := s.Ended(); err != io.EOF {
+		s.t.Errorf("the stream ended with %v, want a terminating chunk", err)
+	}
+}
+
+// Broken checks that the stream ends as when the master dies: in the middle.
+func (s *Scheduler) Broken() {
+	s.t.Helper()
+	if err := s.Ended(); err == io.EOF {
+		s.t.Error("the stream ended properly")
+	}
+}
+
+// Silent checks that no UPDATE has come or comes before the answer to a question
 // asked now.
 func (s *Scheduler) Silent() {
 	s.t.Helper()
 	s.Must(&scheduler.Call{Type: scheduler.Call_RECONCILE, Reconcile: &scheduler.Call_Reconcile{
 		Tasks: []scheduler.Call_Reconcile_Task{{TaskID: mesos.TaskID{Value: "barrier"}, AgentID: &mesos.AgentID{Value: "barrier"}}},
 	}})
-	event, err := s.Poll(Patience)
-	if err != nil {
-		s.t.Fatal(err)
-	}
-	if event.Type != scheduler.Event_UPDATE || event.Update.Status.TaskID.Value != "barrier" {
-		s.t.Fatalf("unexpected %v", event)
+	if status := s.Status(); status.TaskID.Value != "barrier" {
+		s.t.Fatalf("unexpected %s", Describe(status))
 	}
 }
 
