@@ -17,8 +17,14 @@ import (
 
 func TestMain(m *testing.M) {
 	RunShim()
+	if arg, ok := os.LookupEnv(helperVariable); ok {
+		fmt.Fprintln(os.Stderr, helper(arg))
+		os.Exit(1)
+	}
 	goleak.VerifyTestMain(m)
 }
+
+var discard = zerolog.Nop()
 
 // patience bounds every wait of the tests; a busy machine may need some of it.
 const patience = 30 * time.Second
@@ -129,14 +135,6 @@ func newSupervisor(t testing.TB, cfg Config) *Supervisor {
 func exists(pid int) bool {
 	s, err := readStat(pid)
 	return err == nil && s.alive()
-}
-
-// run runs f in every mode that this machine and user allow, each in a
-// supervisor of its own.
-func run(t *testing.T, f func(e *env), only ...Mode) {
-	t.Run(string(ModeNone), func(t *testing.T) {
-		f(&env{TB: t, ctx: testContext(t), s: newSupervisor(t, Config{})})
-	})
 }
 
 func TestStart_RunsTheProgram(t *testing.T) {

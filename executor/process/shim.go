@@ -145,7 +145,7 @@ func (s *Supervisor) launchShim(ctx context.Context, t tree, l launch, limits []
 		// Fd makes the shim's ends block, as it expects.
 		files: append(append([]uintptr{}, l.files...), ordersRead.Fd(), reportWrite.Fd()),
 	}
-	c, err := s.spawner.fork(ctx, s.reaper, shim)
+	c, err := s.spawner.fork(ctx, s.reaper, shim, s.late(t))
 	if err != nil {
 		return nil, fmt.Errorf("start the shim: %w", err)
 	}

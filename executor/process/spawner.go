@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"runtime"
 	"syscall"
+	"time"
 
 	"golang.org/x/sys/unix"
 )
@@ -22,7 +23,6 @@ type spawner struct {
 	requests chan func()
 	stop     chan struct{}
 	stopped  chan struct{}
-	umask    int // of this process
 }
 
 // launch is one fork and exec.
@@ -53,9 +53,16 @@ func newSpawner() (*spawner, error) {
 	return s, nil
 }
 
-func (s *spawner) close() {
+// close ends the thread. It does not wait longer than ctx for an exec that
+// hangs.
+func (s *spawner) close(ctx context.Context) error {
 	close(s.stop)
-	<-s.stopped
+	select {
+	case <-s.stopped:
+		return nil
+	case <-ctx.Done():
+		return fmt.Errorf("wait for a start under way: %w", context.Cause(ctx))
+	}
 }
 
 func (s *spawner) forkLoop(ready chan<- error) {
@@ -92,9 +99,15 @@ func (s *spawner) serve(ready chan<- error) {
 	}
 }
 
-// fork starts l and returns its process id. When ctx ends first, the child is
-// killed as soon as the fork returns.
-func (s *spawner) fork(ctx context.Context, r *reaper, l launch) (*child, error) {
+// lateTime is how long a fork may go on after its context has ended. It is
+// usually a matter of microseconds, and a child in hand is killed properly by
+// whoever asked for it; a program on a file system that does not answer may
+// never return from exec.
+const lateTime = time.Second
+
+// fork starts l. When ctx ends and the fork does not return soon, late is called
+// with the child if it ever does.
+func (s *spawner) fork(ctx context.Context, r *reaper, l launch, late func(*child)) (*child, error) {
 	type answer struct {
 		child *child
 		err   error
@@ -106,8 +119,8 @@ func (s *spawner) fork(ctx context.Context, r *reaper, l launch) (*child, error)
 	}
 	select {
 	case s.requests <- run:
-	case <-s.stopped:
-		return nil, fmt.Errorf("start %s: the supervisor is closed", l.traceID)
+	case <-s.stop:
+		return nil, fmt.Errorf("start %s: %w", l.traceID, errClosed)
 	case <-ctx.Done():
 		return nil, fmt.Errorf("start %s: %w while waiting for an earlier start", l.traceID, context.Cause(ctx))
 	}
@@ -115,10 +128,14 @@ func (s *spawner) fork(ctx context.Context, r *reaper, l launch) (*child, error)
 	case a := <-done:
 		return a.child, a.err
 	case <-ctx.Done():
-		// exec(2) from a file system that does not answer, for one.
+	}
+	select {
+	case a := <-done:
+		return a.child, a.err
+	case <-time.After(lateTime):
 		go func() {
 			if a := <-done; a.child != nil {
-				r.abandon(a.child)
+				late(a.child)
 			}
 		}()
 		return nil, fmt.Errorf("start %s: %w while the kernel executes %s", l.traceID, context.Cause(ctx), l.path)

@@ -17,7 +17,6 @@ import (
 // Keys of log fields.
 const (
 	keyTask   = "task_id"
-	keyError  = "error"
 	keyMode   = "cgroup_mode"
 	keyReason = "reason"
 	keyCgroup = "cgroup"
@@ -107,9 +106,8 @@ func New(ctx context.Context, cfg Config, log zerolog.Logger) (_ *Supervisor, er
 	}
 	s.reaper = newReaper()
 	if s.place, err = choosePlace(ctx, s, cfg); err != nil {
-		s.spawner.close()
 		s.reaper.close()
-		return nil, err
+		return nil, errors.Join(err, s.spawner.close(ctx))
 	}
 	st := s.Status()
 	log.Info().Str(keyMode, string(st.Mode)).Str(keyReason, st.Reason).Str(keyCgroup, st.Cgroup).
@@ -246,11 +244,25 @@ func (s *Supervisor) launch(ctx context.Context, t tree, l launch, limits []Rlim
 	if t.needsShim() || len(limits) > 0 {
 		return s.launchShim(ctx, t, l, limits)
 	}
-	c, err := s.spawner.fork(ctx, s.reaper, l)
+	c, err := s.spawner.fork(ctx, s.reaper, l, s.late(t))
 	if err == nil {
 		t.bind(c)
 	}
 	return c, err
+}
+
+// late cleans up after a fork that returned when nobody waited for it any more.
+func (s *Supervisor) late(t tree) func(*child) {
+	return func(c *child) {
+		t.bind(c)
+		ctx, cancel := context.WithTimeout(context.Background(), cleanUpTime)
+		defer cancel()
+		left, err := killTree(ctx, t)
+		s.reaper.abandon(c)
+		if err = errors.Join(err, t.remove()); err != nil {
+			s.log.Error().Err(err).Ints(keyPID, left).Msg("a start that came too late is not cleaned up")
+		}
+	}
 }
 
 // cleanUpTime bounds what follows a failure whose own deadline has passed.
@@ -282,7 +294,7 @@ func (s *Supervisor) Close(ctx context.Context) error {
 	kills.Wait()
 	close(s.stop)
 	s.watches.Wait()
-	s.spawner.close()
+	errs = append(errs, s.spawner.close(ctx))
 	s.reaper.close()
 	return errors.Join(append(errs, s.place.close())...)
 }
