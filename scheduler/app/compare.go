@@ -12,10 +12,10 @@ type Effect int
 const (
 	// NoChange: the definitions are the same.
 	NoChange Effect = iota
-	// SchedulerOnly: only the scheduler reads what changed; instances stay,
-	// but their number may change too.
+	// SchedulerOnly: only the scheduler reads what changed; instances stay.
 	SchedulerOnly
-	// Scale: nothing but the number of instances changed.
+	// Scale: the number of instances changed, and perhaps what only the
+	// scheduler reads; those that exist stay, as far as they are wanted.
 	Scale
 	// Replace: every instance is replaced by a new one.
 	Replace

@@ -129,12 +129,12 @@ func TestP12_AllMistakesAtOnce(t *testing.T) {
 // A hostile body gets no hostile reply.
 func TestP12_ProblemsAreBounded(t *testing.T) {
 	var unknown strings.Builder
-	for i := range 50_000 {
+	for i := range 20_000 {
 		fmt.Fprintf(&unknown, `,"instance%d":1`, i)
 	}
 	for name, body := range map[string]string{
 		"unknown fields": `{"id":"/a","cmd":"x"` + unknown.String() + `}`,
-		"bad items":      `{"id":"/a","cmd":"x","ports":["x"` + strings.Repeat(`,"x"`, 200_000) + `]}`,
+		"bad items":      `{"id":"/a","cmd":"x","ports":["x"` + strings.Repeat(`,"x"`, 50_000) + `]}`,
 		"bad names":      `{"id":"/a","cmd":"x","env":{"a":1` + strings.ReplaceAll(unknown.String(), "instance", "A=") + `}}`,
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -146,7 +146,7 @@ func TestP12_ProblemsAreBounded(t *testing.T) {
 		})
 	}
 	for name, body := range map[string]string{
-		"/portDefinitions": `{"id":"/a","cmd":"x","ports":[0` + strings.Repeat(",0", 500_000) + `]}`,
+		"/portDefinitions": `{"id":"/a","cmd":"x","ports":[0` + strings.Repeat(",0", 50_000) + `]}`,
 		"/cmd":             `{"id":"/a","cmd":"` + strings.Repeat("x", 1<<17) + `"}`,
 		"/env/A":           `{"id":"/a","cmd":"x","env":{"A":"` + strings.Repeat("x", 1<<17) + `"}}`,
 	} {
