@@ -2,6 +2,8 @@ package healthcheck
 
 import (
 	"context"
+	"hash/fnv"
+	"io"
 	"time"
 )
 
@@ -55,5 +57,103 @@ func NewMonitor(p *Prober, c Check, t Task) (*Monitor, error) {
 	if err := c.Validate(); err != nil {
 		return nil, err
 	}
+	if c.Command != nil && t.Run == nil {
+		return nil, Problems{{"command", "commands cannot be run here"}}
+	}
 	return &Monitor{prober: p, check: c, task: t}, nil
+}
+
+// Run checks the task until ctx ends, and calls report, from its own
+// goroutine, with everything that changes. When it returns nothing of it is
+// left running and report is not called again; nor is it called with anything
+// that was found after ctx had ended.
+func (m *Monitor) Run(ctx context.Context, report func(Event)) {
+	started := m.task.Started
+	if started.IsZero() {
+		started = time.Now()
+	}
+	rules := m.check.Rules()
+	var (
+		machine machineState
+		due     = started.Add(m.check.Delay)
+		timer   = time.NewTimer(time.Until(due))
+	)
+	defer timer.Stop()
+	for {
+		select {
+		case <-timer.C:
+		case <-ctx.Done():
+			return
+		}
+		result := m.prober.Probe(ctx, &m.check, m.task.Run, due)
+		if ctx.Err() != nil {
+			return
+		}
+		end := time.Now()
+		result.Confirm = machine.Confirming
+		if m.task.Observe != nil {
+			m.task.Observe(result)
+		}
+		ignore := m.ignore(&machine, &result, end, report)
+		first := !machine.wasHealthy
+		kinds := machine.Next(rules, Answer{OK: result.OK(), Ignore: ignore, Age: end.Sub(started)})
+		for _, kind := range kinds {
+			report(Event{
+				Kind: kind, Check: m.check.Name, First: kind == Healthy && first,
+				Failures: machine.Failures, Limit: rules.Failures, Result: result,
+			})
+		}
+		pause := machine.Pause(rules, end.Sub(started))
+		if first && machine.wasHealthy {
+			pause = spread(m.task.ID+m.check.Name, pause)
+		}
+		due = end.Add(pause)
+		timer.Reset(time.Until(due))
+	}
+}
+
+type machineState struct {
+	Machine
+	snoozed bool
+}
+
+// ignore tells whether a failure must not count, and reports a snooze.
+func (m *Monitor) ignore(s *machineState, r *Result, now time.Time, report func(Event)) bool {
+	if r.OK() {
+		s.snoozed = false
+		return false
+	}
+	if m.task.SnoozeFile != "" {
+		until, err := snoozedUntil(m.task.SnoozeFile, now)
+		if err != nil {
+			r.Message += " (the snooze file has no effect: " + err.Error() + ")"
+		}
+		was := s.snoozed
+		s.snoozed = !until.IsZero()
+		if s.snoozed {
+			if !was {
+				report(Event{Kind: Snoozed, Check: m.check.Name, Failures: s.Failures, Limit: m.check.Failures, Result: *r, Until: until})
+			}
+			return true
+		}
+	}
+	return r.Late
+}
+
+// Rules returns the part of the check that turns answers into verdicts.
+func (c *Check) Rules() Rules {
+	return Rules{Grace: c.Grace, Interval: c.Interval, Failures: c.Failures, Successes: c.Successes}
+}
+
+// spread returns a part of the interval, from [MinInterval] to all of it, that
+// depends on the id alone.
+func spread(id string, interval time.Duration) time.Duration {
+	h := fnv.New64a()
+	io.WriteString(h, id)
+	sum := h.Sum64()
+	// FNV's low bits are poor for short texts that differ at their end.
+	sum ^= sum >> 32
+	sum *= 0x9e3779b97f4a7c15
+	sum ^= sum >> 29
+	return max(MinInterval, time.Duration(sum%uint64(interval))+1)
 }
