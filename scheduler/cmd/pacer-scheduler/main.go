@@ -1,0 +1,36 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"os/signal"
+	"syscall"
+)
+
+// version is set by the linker.
+var version = "unknown"
+
+func main() {
+	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM, syscall.SIGINT)
+	code := start(ctx, os.Args[1:])
+	stop()
+	os.Exit(code)
+}
+
+// start is main with an exit code.
+func start(ctx context.Context, args []string) int {
+	flags, err := parse(args, os.Stdout)
+	switch {
+	case err != nil:
+		fmt.Fprintln(os.Stderr, "pacer-scheduler:", err)
+		return 2
+	case flags == nil: // --help and --version have answered
+		return 0
+	}
+	if err := run(ctx, flags, os.Stderr); err != nil {
+		fmt.Fprintln(os.Stderr, "pacer-scheduler:", err)
+		return 1
+	}
+	return 0
+}

@@ -1,0 +1,135 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"strings"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/collectors"
+	"github.com/rs/zerolog"
+	"golang.org/x/sync/errgroup"
+
+	"pacer/scheduler"
+	"pacer/scheduler/api"
+	"pacer/scheduler/identity"
+	"pacer/scheduler/master"
+	"pacer/scheduler/state/bolt"
+)
+
+// run builds everything from top to bottom and runs it until ctx ends.
+func run(ctx context.Context, f *flags, stderr io.Writer) (err error) {
+	level, err := zerolog.ParseLevel(f.LogLevel)
+	if err != nil {
+		return fmt.Errorf("--log-level: %w", err)
+	}
+	log := zerolog.New(stderr).Level(level).With().Timestamp().Logger()
+	config, err := f.config()
+	if err != nil {
+		return err
+	}
+
+	// Listeners first: their addresses are part of what follows, and a second
+	// scheduler by mistake ends here.
+	listener, err := api.Listen(ctx, f.Listen, false)
+	if err != nil {
+		return fmt.Errorf("--listen: %w", err)
+	}
+	defer closing(listener, &err)
+	config.Leader = listener.Addr().String()
+	config.Framework.WebUI = "http://" + config.Leader
+	var listen net.ListenConfig
+	public, err := listen.Listen(ctx, "tcp", f.PublicListen)
+	if err != nil {
+		return fmt.Errorf("--public-listen: %w", err)
+	}
+	defer closing(public, &err)
+
+	var executor *api.Executor
+	if f.ExecutorURI == "" {
+		if executor, err = openExecutor(f, public.Addr(), &config); err != nil {
+			return err
+		}
+		defer closing(executor, &err)
+	}
+
+	key, err := signingKey(f.IdentityKey)
+	if err != nil {
+		return err
+	}
+	secret, err := f.secret()
+	if err != nil {
+		return err
+	}
+	client, err := master.New(master.Config{Masters: f.Master, Principal: f.Principal, Secret: secret}, log)
+	if err != nil {
+		return fmt.Errorf("--master: %w", err)
+	}
+	store, err := bolt.Open(strings.TrimPrefix(f.State, "bolt:"))
+	if err != nil {
+		return fmt.Errorf("--state: %w", err)
+	}
+	defer closing(store, &err)
+	s, err := scheduler.Open(ctx, config, store, client, key, log)
+	if err != nil {
+		return err
+	}
+
+	metrics := prometheus.NewRegistry()
+	metrics.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
+	log.Info().Str("version", version).Str("api", "http://"+config.Leader).Str("executor", config.Executor.URI).Msg("started")
+
+	// What is first to end ends all others; SIGTERM ends ctx. Tasks go on.
+	group, ctx := errgroup.WithContext(ctx)
+	group.Go(func() error { return s.Run(ctx) })
+	group.Go(func() error {
+		return api.Serve(ctx, listener, api.New(api.Config{Backend: s, Log: log, Metrics: metrics}), log)
+	})
+	group.Go(func() error {
+		handler := api.NewPublic(api.PublicConfig{Executor: executor, Keys: s.PublicKeys, Log: log})
+		return api.ServePublic(ctx, public, handler, log)
+	})
+	return group.Wait()
+}
+
+// openExecutor opens the binary and says where agents find it.
+func openExecutor(f *flags, public net.Addr, config *scheduler.Config) (*api.Executor, error) {
+	path, err := f.executorPath()
+	if err != nil {
+		return nil, err
+	}
+	base, err := f.advertised(public)
+	if err != nil {
+		return nil, err
+	}
+	executor, err := api.OpenExecutor(path)
+	if err != nil {
+		return nil, fmt.Errorf("--executor: %w", err)
+	}
+	config.Executor.SHA256 = executor.SHA256()
+	config.Executor.URI = base + executor.Path()
+	return executor, nil
+}
+
+// signingKey reads the operator's key; nil means the one in the state.
+func signingKey(path string) (*identity.Key, error) {
+	if path == "" {
+		return nil, nil
+	}
+	key, err := identity.Read(path)
+	if err != nil {
+		return nil, fmt.Errorf("--identity-key: %w", err)
+	}
+	return key, nil
+}
+
+// closing closes c and adds its error to err. Listeners are closed by their
+// servers before.
+func closing(c io.Closer, err *error) {
+	if failed := c.Close(); failed != nil && !errors.Is(failed, net.ErrClosed) {
+		*err = errors.Join(*err, failed)
+	}
+}

@@ -1,0 +1,212 @@
+package scheduler
+
+import (
+	"context"
+	"fmt"
+	"maps"
+	"slices"
+	"time"
+
+	"github.com/google/uuid"
+
+	"pacer/scheduler/master"
+	"pacer/scheduler/state"
+)
+
+// connection is the subscription and what the master has told us under it.
+type connection struct {
+	subscribed bool
+	// generation counts subscriptions: calls made under an old one are void.
+	generation int
+	url        string
+	since      time.Time
+
+	// barrier is a task that does not exist. The master answers questions in
+	// order, so that its answer means that all others have been answered.
+	barrier string
+	// reconciled is set by the first answer to a barrier in this life.
+	reconciled bool
+}
+
+// reconcileBatch is how many tasks one RECONCILE asks about.
+const reconcileBatch = 1000
+
+// barrierPrefix begins the IDs of tasks that do not exist. It is no app's.
+const barrierPrefix = "pacer_barrier_."
+
+func (c *core) subscribed(sub master.Subscription) {
+	con := &c.connection
+	con.subscribed = true
+	con.generation++
+	con.url, con.since = sub.URL, c.now
+	c.log.Info().Str(keyFramework, sub.FrameworkID).Str(keyMaster, sub.URL).Msg("subscribed")
+	if sub.FrameworkID != c.frameworkID {
+		c.frameworkID, c.frameworkStored = sub.FrameworkID, false
+		c.storeFramework()
+	}
+	c.forgetOffers()
+	c.offerState = offerState{reviveWanted: c.offerState.reviveWanted}
+	c.kills.resendAll()
+	c.reconcileAll(con.generation)
+}
+
+func (c *core) disconnected(reason error) {
+	c.connection.subscribed = false
+	c.connection.url = ""
+	c.forgetOffers()
+	c.log.Warn().AnErr(keyError, reason).Msg("subscription ended; tasks go on")
+}
+
+// storeFramework stores the framework id; nothing is launched before that.
+func (c *core) storeFramework() {
+	id := c.frameworkID
+	var change state.Change
+	change.SetFramework(id)
+	c.submit(&change, func(err error) {
+		switch {
+		case id != c.frameworkID:
+		case err == nil:
+			c.frameworkStored = true
+		default:
+			c.log.Warn().AnErr(keyError, err).Msg("framework id not stored; trying again")
+			c.after(c.config.Times.StoreRetry, c.storeFramework)
+		}
+	})
+}
+
+// reconcileAll asks about all tasks, those that we know by name and with their
+// agents, because only then an unreachable one is told from a dead one; then
+// about all that the master knows; then about the barrier. It does so again
+// after a while, soon if the barrier was not answered.
+func (c *core) reconcileAll(generation int) {
+	con := &c.connection
+	if generation != con.generation || !con.subscribed {
+		return
+	}
+	con.barrier = barrierPrefix + uuid.NewString()
+	c.ask(c.askable(func(*instance) bool { return true }), con.barrier)
+	barrier := con.barrier
+	c.after(c.config.Times.ReconcileDoubtful, func() {
+		if con.barrier == barrier {
+			c.reconcileAll(generation)
+		}
+	})
+	c.after(c.config.Times.ReconcileDoubtful, func() { c.reconcileDoubtful(generation) })
+}
+
+// barrierReached: everything asked before has been answered, as far as the
+// master can.
+func (c *core) barrierReached() {
+	con := &c.connection
+	con.barrier = ""
+	if !con.reconciled {
+		con.reconciled = true
+		c.log.Info().Int(keyTasks, len(c.instances)).Int(keyCount, len(c.strays)).Msg("reconciled")
+	}
+	c.killStrays()
+	generation := con.generation
+	c.after(c.config.Times.Reconcile, func() { c.reconcileAll(generation) })
+}
+
+// reconcileDoubtful asks about the tasks of which too little is known.
+func (c *core) reconcileDoubtful(generation int) {
+	if generation != c.connection.generation || !c.connection.subscribed {
+		return
+	}
+	tasks := c.askable(func(i *instance) bool {
+		switch {
+		case i.stage == doubtful, i.restored && !i.heard:
+			return true
+		case i.killing:
+			return !i.unreachable.IsZero() || i.killSent
+		default:
+			return !i.heard && c.now.Sub(i.record.Launched) > c.config.Times.LaunchTimeout || !i.unreachable.IsZero()
+		}
+	})
+	if len(tasks) > 0 {
+		c.ask(tasks, "")
+	}
+	c.after(c.config.Times.ReconcileDoubtful, func() { c.reconcileDoubtful(generation) })
+}
+
+// askable lists tasks that may be asked about. A task whose ACCEPT is under
+// way would be answered as gone, and is launched a moment later.
+func (c *core) askable(which func(*instance) bool) []master.Task {
+	var tasks []master.Task
+	for id, i := range c.instances {
+		if i.settled() && !i.ended && which(i) {
+			tasks = append(tasks, master.Task{ID: id, AgentID: i.record.AgentID})
+		}
+	}
+	for _, s := range c.strays {
+		if s.recorded {
+			tasks = append(tasks, master.Task{ID: s.id, AgentID: s.agentID})
+		}
+	}
+	return tasks
+}
+
+// ask sends the questions, in order.
+func (c *core) ask(tasks []master.Task, barrier string) {
+	c.call(func(ctx context.Context) error {
+		for batch := range slices.Chunk(tasks, reconcileBatch) {
+			if err := c.s.mesos.Reconcile(ctx, batch...); err != nil {
+				return fmt.Errorf("reconcile %d tasks: %w", len(tasks), err)
+			}
+		}
+		if barrier == "" {
+			return nil
+		}
+		if err := c.s.mesos.Reconcile(ctx); err != nil {
+			return fmt.Errorf("reconcile implicitly: %w", err)
+		}
+		return c.s.mesos.Reconcile(ctx, master.Task{ID: barrier, AgentID: barrier})
+	}, func(err error) {
+		if err != nil {
+			c.log.Warn().AnErr(keyError, err).Msg("reconciliation not sent; trying again")
+		}
+	})
+}
+
+// stray is a task of this framework without a service: of an app that was
+// deleted, of an app whose definition cannot be read, or of a state that was
+// lost or restored from an old backup.
+type stray struct {
+	id, agentID, executorID string
+	state                   string
+	// recorded ones have a record in the store.
+	recorded bool
+	// killable ones belong to an app that was deleted.
+	killable bool
+}
+
+// killStrays kills those of deleted apps. All others are left alone: a store
+// that lost its content must not cost a single task.
+func (c *core) killStrays() {
+	quarantined := 0
+	for _, id := range slices.Sorted(maps.Keys(c.strays)) {
+		s := c.strays[id]
+		if !s.killable {
+			quarantined++
+			continue
+		}
+		if c.kills.inFlight >= c.config.KillBudget || !c.connection.subscribed {
+			continue
+		}
+		c.log.Info().Str(keyTask, id).Str(keyAgent, s.agentID).Msg("task of a deleted app is killed")
+		c.call(func(ctx context.Context) error { return c.s.mesos.Kill(ctx, s.id, s.agentID, nil) }, c.logged("kill", id))
+	}
+	if quarantined > 0 {
+		c.log.Warn().Int(keyCount, quarantined).Msg("tasks that no app here knows are left alone; see the master's list of this framework's tasks")
+	}
+}
+
+// logged is what to do after a call of which nothing but success is expected,
+// and which is repeated in time anyway.
+func (c *core) logged(what, id string) func(error) {
+	return func(err error) {
+		if err != nil {
+			c.log.Warn().Str(keyReason, what).Str(keyTask, id).AnErr(keyError, err).Msg("call not sent; it is repeated later")
+		}
+	}
+}

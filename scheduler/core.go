@@ -1,0 +1,370 @@
+package scheduler
+
+import (
+	"context"
+	"fmt"
+	"maps"
+	"math/rand/v2"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/rs/zerolog"
+
+	"pacer/scheduler/api"
+	"pacer/scheduler/app"
+	"pacer/scheduler/identity"
+	"pacer/scheduler/state"
+)
+
+// core owns everything that changes. All its methods run on one goroutine,
+// that of run; others send it events through the inbox. It never waits: writes
+// and calls report back through the inbox, too.
+type core struct {
+	s      *Scheduler
+	config Config
+	log    zerolog.Logger
+	random *rand.Rand
+	signer *identity.Signer
+	agenda agenda
+	now    time.Time // of the events being handled
+
+	frameworkID string
+	// frameworkStored is false while a new id is not stored yet.
+	frameworkStored bool
+
+	services   map[string]*service // live ones, by app ID
+	ending     map[*service]struct{}
+	instances  map[string]*instance // of live and ending services, by task ID
+	strays     map[string]*stray    // tasks without a service, by task ID
+	tombstones map[string]state.Tombstone
+	executors  *executors
+	agents     map[string]*agent
+	stamper    app.Stamper
+
+	connection connection
+	offerState offerState
+	kills      kills
+
+	// dirty services have to be looked at again, stale ones shown anew.
+	dirty, stale map[*service]struct{}
+	// hungry services want instances placed.
+	hungry map[*service]struct{}
+	// relist means that services were added or removed.
+	relist bool
+	// wasBlocked is what blocked was when it was last shown.
+	wasBlocked string
+	// answers to API calls, given once readers can see what was done.
+	answers []func()
+	// busy apps have a write under way; what else is to be done with them
+	// waits in order.
+	busy map[string][]func()
+	// creating are the IDs of apps whose first version is being written.
+	creating map[string]bool
+}
+
+func newCore(s *Scheduler, snapshot *state.Snapshot, signer *identity.Signer) (*core, error) {
+	c := &core{
+		s: s, config: s.config, log: s.log, signer: signer, now: time.Now(),
+		random:          rand.New(rand.NewPCG(rand.Uint64(), rand.Uint64())),
+		frameworkID:     snapshot.FrameworkID,
+		frameworkStored: true,
+		services:        make(map[string]*service),
+		ending:          make(map[*service]struct{}),
+		instances:       make(map[string]*instance),
+		strays:          make(map[string]*stray),
+		tombstones:      snapshot.Tombstones,
+		agents:          make(map[string]*agent),
+		dirty:           make(map[*service]struct{}),
+		stale:           make(map[*service]struct{}),
+		hungry:          make(map[*service]struct{}),
+		busy:            make(map[string][]func()),
+		creating:        make(map[string]bool),
+		relist:          true,
+	}
+	var err error
+	if c.executors, err = newExecutors(s.config, snapshot.Executors); err != nil {
+		return nil, err
+	}
+	for path, stored := range snapshot.Apps {
+		a, err := app.Decode(stored.Definition.Body)
+		if err != nil {
+			// Without its definition an app's tasks are strays, which nobody kills.
+			c.log.Error().Str(keyApp, path).AnErr(keyError, err).Msg("definition cannot be read; the app is left alone")
+			continue
+		}
+		v := &service{app: a, json: a.JSON(), versions: snapshot.Versions[path], deployment: stored.Deployment}
+		v.kind = c.kindOf(v)
+		c.services[path] = v
+		c.stamper.Observe(a.Version)
+		c.touch(v)
+	}
+	for _, t := range snapshot.Tombstones {
+		if version, err := app.ParseVersion(t.Version); err == nil {
+			c.stamper.Observe(version)
+		}
+	}
+	for _, record := range snapshot.Tasks {
+		c.restore(record)
+	}
+	c.buryOld()
+	return c, nil
+}
+
+// restore puts a stored task back in its place.
+func (c *core) restore(record *state.Task) {
+	v := c.services[record.App]
+	if tomb, deleted := c.tombstones[record.App]; deleted && record.Version <= tomb.Version {
+		v = c.endingService(tomb)
+	}
+	if v == nil {
+		c.strays[record.ID] = &stray{id: record.ID, agentID: record.AgentID, executorID: record.ExecutorID, recorded: true}
+		return
+	}
+	i := &instance{record: record, service: v, restored: true}
+	if record.Intent == state.IntentKill || v.deleted {
+		i.killing, i.killStored = true, true
+		c.kills.add(i)
+	}
+	c.adopt(i)
+}
+
+// endingService is the deleted app that a tombstone stands for.
+func (c *core) endingService(t state.Tombstone) *service {
+	for v := range c.ending {
+		if v.app.ID == t.Path && v.deployment.ID == t.Deployment {
+			return v
+		}
+	}
+	a := app.Default(t.Path)
+	a.Instances = 0
+	v := &service{
+		app: a, json: a.JSON(), deleted: true, kind: api.StopApplication,
+		deployment: &state.Deployment{ID: t.Deployment, TargetVersion: t.Version, Started: t.Deleted},
+	}
+	c.ending[v] = struct{}{}
+	c.relist = true
+	return v
+}
+
+// kindOf says what a loaded deployment does.
+func (c *core) kindOf(v *service) api.ActionKind {
+	switch {
+	case v.deployment == nil || v.deployment.PreviousVersion == "":
+		return api.StartApplication
+	case v.app.LastConfigChange == v.app.Version:
+		return api.RestartApplication
+	default:
+		return api.ScaleApplication
+	}
+}
+
+// startWith stores what has to be there before anything else.
+func (c *core) startWith(change *state.Change) {
+	c.submit(change, func(err error) {
+		if err != nil {
+			c.log.Warn().AnErr(keyError, err).Msg("first write failed and is tried again")
+			c.after(c.config.Times.StoreRetry, func() { c.startWith(change) })
+		}
+	})
+}
+
+// run handles events until ctx ends.
+func (c *core) run(ctx context.Context) {
+	defer c.s.inbox.close()
+	timer := time.NewTimer(0)
+	defer timer.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-c.s.inbox.wake:
+		case <-timer.C:
+		}
+		c.now = time.Now()
+		for _, event := range c.s.inbox.take() {
+			event(c)
+		}
+		c.agenda.due(c.now)
+		c.work()
+		c.publish()
+		if at, ok := c.agenda.next(); ok {
+			timer.Reset(time.Until(at))
+		}
+	}
+}
+
+// work does what the events have made necessary.
+func (c *core) work() {
+	c.considerDirty()
+	c.sendKills()
+	c.useOffers()
+	c.considerDirty()
+}
+
+func (c *core) considerDirty() {
+	for len(c.dirty) > 0 {
+		dirty := c.dirty
+		c.dirty = make(map[*service]struct{})
+		for v := range dirty {
+			c.consider(v)
+		}
+	}
+}
+
+// touch marks a service to be looked at and shown anew.
+func (c *core) touch(v *service) {
+	c.dirty[v] = struct{}{}
+	c.stale[v] = struct{}{}
+}
+
+// after does something later, on the core's goroutine.
+func (c *core) after(d time.Duration, do func()) { c.agenda.add(c.now.Add(d), do) }
+
+// submit writes a change; done is called on the core's goroutine.
+func (c *core) submit(change *state.Change, done func(error)) {
+	c.s.journal.Submit(change, func(err error) { c.s.inbox.post(func(*core) { done(err) }) })
+}
+
+// call makes a call to the master; done is called on the core's goroutine.
+func (c *core) call(do func(context.Context) error, done func(error)) {
+	c.s.calls.add(func(ctx context.Context) {
+		err := do(ctx)
+		c.s.inbox.post(func(*core) { done(err) })
+	})
+}
+
+// exclusive does something with an app when no write for it is under way. The
+// function must call release(id) when its own write has ended.
+func (c *core) exclusive(id string, do func()) {
+	if waiting, busy := c.busy[id]; busy {
+		c.busy[id] = append(waiting, do)
+		return
+	}
+	c.busy[id] = nil
+	do()
+}
+
+func (c *core) release(id string) {
+	waiting := c.busy[id]
+	if len(waiting) == 0 {
+		delete(c.busy, id)
+		return
+	}
+	c.busy[id] = waiting[1:]
+	waiting[0]()
+}
+
+// consider decides what a service needs next.
+func (c *core) consider(v *service) {
+	if c.services[v.app.ID] != v {
+		if _, ending := c.ending[v]; !ending {
+			return
+		}
+	}
+	v.decision = v.decide()
+	for _, kill := range v.decision.Kill {
+		c.kill(c.instances[kill.ID], string(kill.Reason))
+	}
+	if v.deleted {
+		if len(v.instances) == 0 {
+			delete(c.ending, v)
+			c.relist = true
+			c.log.Info().Str(keyApp, v.app.ID).Str(keyDeployment, v.deployment.ID).Msg("app is gone")
+		}
+		return
+	}
+	c.want(v, v.decision.Launch)
+	if v.decision.Done && v.deployment != nil && !v.finishing {
+		c.finishDeployment(v)
+	}
+}
+
+// want notes how many instances of a service have to be placed.
+func (c *core) want(v *service, n int) {
+	if n > v.wanted {
+		c.offerState.reviveWanted = true
+	}
+	if n > 0 && v.wanted == 0 {
+		v.waitingSince, v.waiting, v.offers = c.now, nil, offerCounts{}
+	}
+	v.wanted = n
+	if n > 0 {
+		c.hungry[v] = struct{}{}
+	} else {
+		delete(c.hungry, v)
+	}
+}
+
+// blocked is why nothing at all can be launched, or empty.
+func (c *core) blocked() string {
+	switch {
+	case !c.connection.subscribed:
+		return "waiting for a Mesos master"
+	case !c.frameworkStored:
+		return "waiting for the framework id to be stored"
+	case !c.connection.reconciled:
+		return "waiting for reconciliation"
+	default:
+		return ""
+	}
+}
+
+// publish shows readers what has changed and answers those who made it so.
+func (c *core) publish() {
+	blocked := c.blocked()
+	if blocked != c.wasBlocked {
+		c.wasBlocked = blocked
+		maps.Copy(c.stale, c.hungry)
+	}
+	for v := range c.stale {
+		v.render(c.now, blocked)
+	}
+	clear(c.stale)
+	c.s.shown.change(func(s *shown) {
+		if c.relist {
+			s.services = slices.SortedFunc(maps.Values(c.services), byID)
+			s.ending = slices.SortedFunc(maps.Keys(c.ending), byID)
+		}
+		s.info.FrameworkID, s.tasks = c.frameworkID, len(c.instances)
+		s.info.Stale, s.info.Master, s.ready = !c.connection.reconciled, c.connection.url, blocked
+	})
+	c.relist = false
+	for _, answer := range c.answers {
+		answer()
+	}
+	c.answers = nil
+}
+
+func byID(a, b *service) int { return strings.Compare(a.app.ID, b.app.ID) }
+
+// buryOld forgets apps that were deleted long ago, and looks again tomorrow.
+func (c *core) buryOld() {
+	var change state.Change
+	var old []string
+	for path, t := range c.tombstones {
+		if c.now.Sub(t.Deleted) > c.config.Times.TombstoneAge {
+			change.DropTombstone(path)
+			old = append(old, path)
+		}
+	}
+	if len(old) > 0 {
+		c.submit(&change, func(err error) {
+			for _, path := range old {
+				if t := c.tombstones[path]; err == nil && c.now.Sub(t.Deleted) > c.config.Times.TombstoneAge {
+					delete(c.tombstones, path)
+				}
+			}
+		})
+	}
+	c.after(24*time.Hour, c.buryOld)
+}
+
+// describe is a status's text, shortened.
+func describe(text string) string {
+	const most = 1000
+	if len(text) > most {
+		return strings.ToValidUTF8(text[:most], "") + fmt.Sprintf("... (%d bytes)", len(text))
+	}
+	return text
+}

@@ -1,0 +1,145 @@
+package statetest
+
+import (
+	"context"
+	"slices"
+	"sync"
+
+	"pacer/scheduler/state"
+)
+
+// Memory is a store in memory whose writes can be made to fail. It outlives
+// Close, so that a test can open the same state again. The zero value is
+// empty and ready.
+type Memory struct {
+	mu    sync.Mutex
+	nodes map[string][]byte
+	epoch uint64
+	// before is asked before each transaction.
+	before func([]state.Op) error
+	writes int
+}
+
+// Open opens the state, as a new process would.
+func (m *Memory) Open() state.Store { return &memoryStore{memory: m} }
+
+// Before makes f decide about each transaction from now on: its error is the
+// outcome, and nothing is written. nil lets all pass.
+func (m *Memory) Before(f func([]state.Op) error) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.before = f
+}
+
+// Writes counts the transactions so far.
+func (m *Memory) Writes() int {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return m.writes
+}
+
+// Nodes returns a copy of everything.
+func (m *Memory) Nodes() map[string][]byte {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	all := make(map[string][]byte, len(m.nodes))
+	for key, value := range m.nodes {
+		all[key] = slices.Clone(value)
+	}
+	return all
+}
+
+type memoryStore struct {
+	memory *Memory
+	closed bool // under memory's lock
+}
+
+func (s *memoryStore) Lead(ctx context.Context) (state.Session, error) {
+	m := s.memory
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if err := ctx.Err(); err != nil {
+		return nil, err
+	}
+	if s.closed {
+		return nil, state.ErrClosed
+	}
+	m.epoch++
+	return &memorySession{store: s, epoch: m.epoch}, nil
+}
+
+func (s *memoryStore) Close() error {
+	s.memory.mu.Lock()
+	defer s.memory.mu.Unlock()
+	s.closed = true
+	return nil
+}
+
+type memorySession struct {
+	store *memoryStore
+	epoch uint64
+}
+
+func (s *memorySession) Epoch() uint64 { return s.epoch }
+
+func (s *memorySession) check() error {
+	switch {
+	case s.store.closed:
+		return state.ErrClosed
+	case s.epoch != s.store.memory.epoch:
+		return state.ErrFenced
+	}
+	return nil
+}
+
+func (s *memorySession) Load(ctx context.Context, yield func(string, []byte) error) error {
+	m := s.store.memory
+	m.mu.Lock()
+	err := s.check()
+	m.mu.Unlock()
+	if err != nil {
+		return err
+	}
+	all := m.Nodes()
+	for _, key := range keys(all) {
+		if err := ctx.Err(); err != nil {
+			return err
+		}
+		if err := yield(key, all[key]); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (s *memorySession) Apply(ctx context.Context, ops []state.Op) error {
+	m := s.store.memory
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if err := ctx.Err(); err != nil {
+		return err
+	}
+	if err := state.CheckOps(ops); err != nil {
+		return err
+	}
+	if err := s.check(); err != nil {
+		return err
+	}
+	if m.before != nil {
+		if err := m.before(ops); err != nil {
+			return err
+		}
+	}
+	m.writes++
+	if m.nodes == nil {
+		m.nodes = make(map[string][]byte)
+	}
+	for _, op := range ops {
+		if op.Value == nil {
+			delete(m.nodes, op.Key)
+		} else {
+			m.nodes[op.Key] = append([]byte{}, op.Value...)
+		}
+	}
+	return nil
+}

@@ -1,0 +1,381 @@
+package scheduler
+
+import (
+	"context"
+	"math"
+	"time"
+
+	mesos "github.com/mesos/mesos-go/api/v1/lib"
+
+	"pacer/executor/payload"
+	"pacer/scheduler/api"
+	"pacer/scheduler/app"
+	"pacer/scheduler/deploy"
+	"pacer/scheduler/state"
+)
+
+// updated takes a status. It is acknowledged once it has been dealt with,
+// which for an end means that the store has it. Statuses repeat, arrive late,
+// and are invented by the master without uuid; none of that may matter.
+func (c *core) updated(status mesos.TaskStatus) {
+	id := status.TaskID.Value
+	if status.State == nil || id == "" {
+		return // of a kind that this build does not know
+	}
+	if id == c.connection.barrier {
+		c.barrierReached()
+		return
+	}
+	i, known := c.instances[id]
+	if !known {
+		c.updatedStray(status)
+		return
+	}
+	if i.ended {
+		return // acknowledged when its end is stored
+	}
+	switch st := *status.State; {
+	case st == mesos.TASK_UNREACHABLE:
+		c.lost(i, unreachableSince(status, c.now), 0)
+		c.acknowledge(status)
+	case st == mesos.TASK_UNKNOWN:
+		c.unknown(i, status)
+	case isTerminal(st):
+		c.terminal(i, status)
+	default:
+		c.alive(i, status)
+		c.acknowledge(status)
+	}
+}
+
+func isTerminal(s mesos.TaskState) bool {
+	switch s {
+	case mesos.TASK_FINISHED, mesos.TASK_FAILED, mesos.TASK_KILLED, mesos.TASK_ERROR, mesos.TASK_LOST,
+		mesos.TASK_DROPPED, mesos.TASK_GONE, mesos.TASK_GONE_BY_OPERATOR:
+		return true
+	}
+	return false
+}
+
+func (c *core) acknowledge(status mesos.TaskStatus) {
+	if len(status.UUID) == 0 {
+		return
+	}
+	c.call(func(ctx context.Context) error { return c.s.mesos.Acknowledge(ctx, status) }, func(err error) {
+		if err != nil {
+			// The agent sends the status again.
+			c.log.Debug().Str(keyTask, status.TaskID.Value).AnErr(keyError, err).Msg("acknowledgement not sent")
+		}
+	})
+}
+
+// alive takes a status of a task that runs, or will.
+func (c *core) alive(i *instance, status mesos.TaskStatus) {
+	st := *status.State
+	// Answers to questions and repeated statuses can be older than what is
+	// known: a task never goes back.
+	if i.heard && i.unreachable.IsZero() && progress(st) < progress(i.state) {
+		return
+	}
+	returned := !i.unreachable.IsZero()
+	was := i.phase()
+	i.stage = launched
+	i.heard = true
+	i.state = st
+	i.unreachable, i.inactive = time.Time{}, false
+	i.shown = nil
+	if st == mesos.TASK_RUNNING && i.startedAt.IsZero() {
+		i.startedAt = timestamp(status, c.now)
+	}
+	if ip := address(status); ip != "" {
+		i.ip = ip
+	}
+	c.takeHealth(i, status)
+	if labelled(status, payload.LabelUnhealthy) == "threshold" && i.health == deploy.Failing {
+		i.doomed = true
+	}
+	if reason := labelled(status, payload.LabelRestart); reason != "" {
+		i.restart = true
+		c.log.Info().Str(keyApp, i.record.App).Str(keyTask, i.record.ID).Str(keyReason, reason).Msg("executor asks for a replacement")
+	}
+	if was != i.phase() {
+		c.log.Info().Str(keyApp, i.record.App).Str(keyTask, i.record.ID).Str(keyHost, i.record.Hostname).
+			Str(keyState, st.String()).Str(keyMessage, describe(status.GetMessage())).Msg("task changed")
+	}
+	if returned && i.killing {
+		c.kills.resend(i) // the master forgot what it was told about a lost agent
+	}
+	c.touch(i.service)
+}
+
+// progress orders the states that a task passes through.
+func progress(s mesos.TaskState) int {
+	switch s {
+	case mesos.TASK_STAGING:
+		return 0
+	case mesos.TASK_STARTING:
+		return 1
+	case mesos.TASK_RUNNING:
+		return 2
+	default:
+		return 3
+	}
+}
+
+func (c *core) takeHealth(i *instance, status mesos.TaskStatus) {
+	if status.Healthy == nil || *status.State != mesos.TASK_RUNNING {
+		return
+	}
+	health := deploy.Failing
+	if *status.Healthy {
+		health = deploy.Passing
+	}
+	if health == i.health {
+		return
+	}
+	i.health, i.healthSince = health, timestamp(status, c.now)
+	i.failures, i.cause = 0, ""
+	if health == deploy.Failing {
+		i.failures, i.cause = 1, describe(status.GetMessage())
+	} else {
+		i.doomed = false
+	}
+	c.log.Info().Str(keyApp, i.record.App).Str(keyTask, i.record.ID).Bool("healthy", *status.Healthy).Str(keyMessage, i.cause).Msg("health changed")
+}
+
+// lost notes that a task cannot be reached since then. It is replaced after
+// the time that its app gives it, at least after grace from now.
+func (c *core) lost(i *instance, since time.Time, grace time.Duration) {
+	if !i.unreachable.IsZero() {
+		return
+	}
+	i.stage = launched
+	i.unreachable = since
+	i.shown = nil
+	i.heard = true
+	c.kills.release(i)
+	c.log.Warn().Str(keyApp, i.record.App).Str(keyTask, i.record.ID).Str(keyAgent, i.record.AgentID).Msg("task is unreachable")
+	strategy := i.service.app.Unreachable
+	if !strategy.Disabled {
+		c.at(later(since.Add(strategy.InactiveAfter), c.now.Add(grace)), func() {
+			if i.unreachable.Equal(since) && !i.ended {
+				i.inactive = true
+				c.touch(i.service)
+			}
+		})
+		c.at(later(since.Add(strategy.ExpungeAfter), c.now.Add(grace)), func() {
+			if i.unreachable.Equal(since) && !i.ended && i.inactive {
+				// Remembered as to be killed, should it ever come back.
+				c.kill(i, "given up while unreachable")
+			}
+		})
+	}
+	c.touch(i.service)
+}
+
+// at does something at a time, at once if that has passed.
+func (c *core) at(t time.Time, do func()) {
+	if t.After(c.now) {
+		c.agenda.add(t, do)
+		return
+	}
+	do()
+}
+
+func later(a, b time.Time) time.Time {
+	if a.After(b) {
+		return a
+	}
+	return b
+}
+
+// unknown takes the answer that the master never heard of a task: its agent
+// was forgotten, or is still to come back to a new master, or the launch never
+// arrived.
+func (c *core) unknown(i *instance, status mesos.TaskStatus) {
+	switch {
+	case i.stage == doubtful, i.killing:
+		c.terminal(i, status)
+	default:
+		c.lost(i, c.now, c.config.Times.UnknownGrace)
+		c.acknowledge(status)
+	}
+}
+
+// terminal takes the end of a task.
+func (c *core) terminal(i *instance, status mesos.TaskStatus) {
+	st := *status.State
+	if st == mesos.TASK_DROPPED && reasonIs(status, mesos.REASON_INVALID_OFFERS) && i.heard {
+		return // an answer to an ACCEPT that was sent twice; the task runs
+	}
+	if st == mesos.TASK_ERROR && len(status.UUID) == 0 && i.heard {
+		return // about another launch with the same ID
+	}
+	if i.stage == storing || i.stage == accepting {
+		// The master answers an ACCEPT with statuses before its 202 arrives.
+		i.stage = launched
+	}
+	event := c.log.Info()
+	if !i.killing && st != mesos.TASK_FINISHED {
+		event = c.log.Warn()
+	}
+	event.Str(keyApp, i.record.App).Str(keyTask, i.record.ID).Str(keyHost, i.record.Hostname).Str(keyState, st.String()).
+		Str(keyReason, reasonText(status)).Str(keyMessage, describe(status.GetMessage())).Msg("task ended")
+	v := i.service
+	if failed(i, status) {
+		v.lastFailure = c.failureOf(i, status)
+		v.backoff.fail(c.now, v.app.Backoff)
+		c.at(v.backoff.until, func() {
+			c.offerState.reviveWanted = true
+			c.touch(v)
+		})
+		c.countFailure(i)
+	}
+	if reasonIs(status, mesos.REASON_AGENT_DRAINING) {
+		c.agent(i.record.AgentID).draining = true
+	}
+	if st == mesos.TASK_DROPPED {
+		c.avoid(i.record.AgentID)
+	}
+	c.end(i, status)
+}
+
+// failed tells whether an end counts against the app. Ends that the cluster
+// caused do not: dropped launches, lost agents, operators, and our own kills.
+func failed(i *instance, status mesos.TaskStatus) bool {
+	if i.killing {
+		return false
+	}
+	switch *status.State {
+	case mesos.TASK_FAILED, mesos.TASK_FINISHED, mesos.TASK_ERROR:
+		return true
+	case mesos.TASK_KILLED:
+		return labelled(status, payload.LabelFailure) == payload.FailureHealth
+	}
+	return false
+}
+
+func (c *core) failureOf(i *instance, status mesos.TaskStatus) *api.TaskFailure {
+	version, _ := app.ParseVersion(i.record.Version)
+	return &api.TaskFailure{
+		AppID: i.record.App, TaskID: i.record.ID, Host: i.record.Hostname, AgentID: i.record.AgentID,
+		State: status.State.String(), Message: describe(status.GetMessage()), Version: version, Timestamp: c.now,
+	}
+}
+
+// end forgets a task, in memory at once, in the store as soon as it takes it,
+// and only then acknowledges.
+func (c *core) end(i *instance, status mesos.TaskStatus) {
+	i.ended = true
+	c.kills.release(i)
+	i.service.remove(i)
+	c.touch(i.service)
+	c.leave(i)
+	c.storeEnd(i, status)
+}
+
+func (c *core) storeEnd(i *instance, status mesos.TaskStatus) {
+	var change state.Change
+	change.DropTask(i.record.ID)
+	c.submit(&change, func(err error) {
+		if err != nil {
+			c.log.Warn().Str(keyTask, i.record.ID).AnErr(keyError, err).Msg("end of task not stored; trying again")
+			c.after(c.config.Times.StoreRetry, func() { c.storeEnd(i, status) })
+			return
+		}
+		delete(c.instances, i.record.ID)
+		c.acknowledge(status)
+	})
+}
+
+// updatedStray takes a status of a task without a service.
+func (c *core) updatedStray(status mesos.TaskStatus) {
+	id, st := status.TaskID.Value, *status.State
+	s := c.strays[id]
+	if isTerminal(st) || st == mesos.TASK_UNKNOWN {
+		if s != nil && s.recorded {
+			if st == mesos.TASK_UNKNOWN {
+				return // its agent may still come back
+			}
+			var change state.Change
+			change.DropTask(id)
+			c.submit(&change, func(err error) {
+				if err == nil {
+					delete(c.strays, id)
+					c.acknowledge(status)
+				}
+			})
+			return
+		}
+		delete(c.strays, id)
+		c.acknowledge(status)
+		return
+	}
+	if s == nil {
+		s = &stray{id: id}
+		c.strays[id] = s
+		path, _ := app.IDOfTask(id)
+		_, deleted := c.tombstones[path]
+		_, lives := c.services[path]
+		// With a live app of that name it may be from a newer backup.
+		s.killable = deleted && !lives
+		c.log.Warn().Str(keyTask, id).Str(keyState, st.String()).Bool("kill", s.killable).Msg("task without record")
+		if s.killable {
+			c.after(0, c.killStrays)
+		}
+	}
+	s.state = st.String()
+	s.agentID, s.executorID = status.GetAgentID().GetValue(), status.GetExecutorID().GetValue()
+	c.acknowledge(status)
+}
+
+func labelled(status mesos.TaskStatus, key string) string {
+	for _, l := range status.GetLabels().GetLabels() {
+		if l.Key == key {
+			return l.GetValue()
+		}
+	}
+	return ""
+}
+
+func reasonIs(status mesos.TaskStatus, reason mesos.TaskStatus_Reason) bool {
+	return status.Reason != nil && *status.Reason == reason
+}
+
+func reasonText(status mesos.TaskStatus) string {
+	if status.Reason == nil {
+		return ""
+	}
+	return status.Reason.String()
+}
+
+// timestamp of a status, or now if it has none that makes sense.
+func timestamp(status mesos.TaskStatus, now time.Time) time.Time {
+	if status.Timestamp == nil {
+		return now
+	}
+	seconds := *status.Timestamp
+	if math.IsNaN(seconds) || seconds <= 0 || seconds > float64(now.Unix()+86400) {
+		return now
+	}
+	return time.UnixMilli(int64(seconds * 1000))
+}
+
+func unreachableSince(status mesos.TaskStatus, now time.Time) time.Time {
+	if t := status.UnreachableTime; t != nil && t.Nanoseconds > 0 && t.Nanoseconds <= now.UnixNano() {
+		return time.Unix(0, t.Nanoseconds)
+	}
+	return now
+}
+
+// address is the first IP of a task's container.
+func address(status mesos.TaskStatus) string {
+	for _, network := range status.GetContainerStatus().GetNetworkInfos() {
+		for _, ip := range network.IPAddresses {
+			if ip.GetIPAddress() != "" {
+				return ip.GetIPAddress()
+			}
+		}
+	}
+	return ""
+}
