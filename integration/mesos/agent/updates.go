@@ -218,6 +218,9 @@ func (a *Agent) updateLocked(f *framework, status mesos.TaskStatus) (owner *exec
 		a.completeContainerStatusLocked(e, &status)
 		a.applyDrainLocked(f, &status)
 	}
+	if t.stage == queued && f.checkpoints() {
+		a.saveTask(e, t) // otherwise only when it is delivered
+	}
 	if !e.setTaskState(t, status) {
 		a.log.Debug().Str(keyTask, key.task).Stringer(keyState, t.state.GetState()).Msg("status update of a task that has ended is not forwarded")
 		return e, true
