@@ -4,6 +4,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -115,7 +117,8 @@ func checkCommand(m *mesos.CommandInfo) *healthcheck.Command {
 // healthLabels reads what labels add to a health check.
 func healthLabels(c *healthcheck.Check, labels map[string]string) error {
 	var problems []error
-	for label, value := range labels {
+	for _, label := range slices.Sorted(maps.Keys(labels)) {
+		value := labels[label]
 		switch {
 		case label == labelSuccessThreshold:
 			n, err := strconv.Atoi(value)

@@ -74,18 +74,20 @@ func ConfigFromEnv(getenv func(string) string) (Config, error) {
 			c.AllowedUsers = append(c.AllowedUsers, name)
 		}
 	}
-	for variable, field := range map[string]*time.Duration{EnvKillGrace: &c.KillGrace, EnvMaxDrain: &c.MaxDrain} {
+	duration := func(variable string, field *time.Duration) {
 		value := getenv(variable)
 		if value == "" {
-			continue
+			return
 		}
 		d, err := time.ParseDuration(value)
 		if err != nil || d < 0 {
 			problems = append(problems, fmt.Errorf("%s=%q: not a duration: write for example 30s", variable, value))
-			continue
+			return
 		}
 		*field = d
 	}
+	duration(EnvKillGrace, &c.KillGrace)
+	duration(EnvMaxDrain, &c.MaxDrain)
 	if value := getenv(EnvOneTask); value != "" {
 		one, err := strconv.ParseBool(value)
 		if err != nil {

@@ -3,6 +3,7 @@ package executor
 import (
 	"context"
 	"fmt"
+	"strings"
 	"sync"
 	"time"
 
@@ -138,7 +139,7 @@ func (e *Executor) launch(info mesos.TaskInfo, g *group) {
 	var first event = launch{}
 	switch {
 	case err != nil:
-		first = refuse{problem{class: payload.FailureInvalid, reason: mesos.REASON_TASK_INVALID.Enum(), text: err.Error()}}
+		first = refuse{problem{class: payload.FailureInvalid, reason: mesos.REASON_TASK_INVALID.Enum(), text: strings.ReplaceAll(err.Error(), "\n", "; ")}}
 	case e.why != "":
 		first = refuse{problem{class: payload.FailureStart, reason: mesos.REASON_EXECUTOR_TERMINATED.Enum(), text: "not started: this executor is ending: " + e.why}}
 	case e.config.OneTask && e.begun > 0:

@@ -4,6 +4,7 @@ import (
 	"context"
 	"io"
 	"os"
+	"time"
 
 	mesos "github.com/mesos/mesos-go/api/v1/lib"
 
@@ -96,6 +97,24 @@ func (l logged) Open(dir string) (Streams, error) {
 		return Streams{}, err
 	}
 	return Streams{Stdout: files.Stdout, Stderr: files.Stderr, Close: files.Close}, nil
+}
+
+// FromProber makes health checks of probes that p performs.
+func FromProber(p *healthcheck.Prober) Checks { return probed{p} }
+
+type probed struct{ prober *healthcheck.Prober }
+
+func (p probed) Run(ctx context.Context, check healthcheck.Check, task healthcheck.Task, tell func(healthcheck.Event)) error {
+	monitor, err := healthcheck.NewMonitor(p.prober, check, task)
+	if err != nil {
+		return err
+	}
+	monitor.Run(ctx, tell)
+	return ctx.Err()
+}
+
+func (p probed) Probe(ctx context.Context, check healthcheck.Check, task healthcheck.Task) healthcheck.Result {
+	return p.prober.Probe(ctx, &check, task.Run, time.Now())
 }
 
 type supervised struct{ supervisor *process.Supervisor }

@@ -256,3 +256,6 @@ func scalar(resources []mesos.Resource, name string) float64 {
 	}
 	return max(sum, 0)
 }
+
+// snoozeFile is the file by which people suspend the counting of failures.
+func (p *plan) snoozeFile() string { return filepath.Join(p.directory, healthcheck.SnoozeFile) }

@@ -133,7 +133,7 @@ type state struct {
 	entry         entry
 	exposed       bool      // an entry may have been visible at some time
 	found         bool      // has been registered once
-	registerSince time.Time // first attempt to register
+	registerSince time.Time // registration was asked for
 	leaveSince    time.Time // the deregistration of the end was asked for
 	goneAt        time.Time // the entry was last seen to be gone, or given up
 	registryError string
@@ -463,10 +463,7 @@ func (t *transition) register() {
 	if !t.rules.registers {
 		return
 	}
-	if t.registerSince.IsZero() {
-		t.registerSince = t.now
-	}
-	t.entry, t.exposed = registering, true
+	t.entry, t.exposed, t.registerSince = registering, true, t.now
 	t.do(register{})
 }
 

@@ -20,13 +20,13 @@ func (s site) userOf(asked string) (string, error) {
 	}
 	switch {
 	case name == "":
-		return "", fmt.Errorf("user: none given and the framework has none: set user to one of %s (%s)", EnvAllowedUsers, list(allowed))
+		return "", fmt.Errorf("user: none given, and the framework has none: set user to one of %s (%s)", list(allowed), EnvAllowedUsers)
 	case slices.Contains(allowed, name):
 		return name, nil
 	case asked == "":
 		return "", fmt.Errorf("user: none given, and the framework's own, %q, is not allowed: set user, or have the operator list it in %s (now %s)", name, EnvAllowedUsers, list(allowed))
 	}
-	return "", fmt.Errorf("user %q is not allowed: choose one of %s (%s), or have the operator add it", name, EnvAllowedUsers, list(allowed))
+	return "", fmt.Errorf("user %q is not allowed: set user to one of %s, or have the operator list it in %s", name, list(allowed), EnvAllowedUsers)
 }
 
 // isRoot reports whether a user is root by name or number; root has to be
@@ -41,7 +41,7 @@ func isRoot(name string) bool {
 
 func list(names []string) string {
 	if len(names) == 0 {
-		return "empty"
+		return "nobody"
 	}
 	return strings.Join(names, ", ")
 }

@@ -28,7 +28,7 @@ const (
 	registryAttempt = 10 * time.Second
 	// firstQuietLook and lastQuietLook are the pauses between looks at whether
 	// anything is left once the first process has ended.
-	firstQuietLook = 5 * time.Millisecond
+	firstQuietLook = time.Millisecond
 	lastQuietLook  = 100 * time.Millisecond
 	// giveBack bounds what happens after the terminal status.
 	giveBack = 10 * time.Second
@@ -172,7 +172,7 @@ func (t *task) startChecks() {
 	ctx, cancel := context.WithCancel(t.ctx)
 	t.checking = cancel
 	proc := t.process
-	subject := healthcheck.Task{ID: t.id, Started: t.state.spawned, Run: runner(proc)}
+	subject := healthcheck.Task{ID: t.id, Started: t.state.spawned, Run: runner(proc), SnoozeFile: t.plan.snoozeFile()}
 	if check := t.plan.check; check != nil {
 		t.beside(func() { t.checkLoop(ctx, check, subject) })
 	}

@@ -1,0 +1,86 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+
+	"github.com/rs/zerolog"
+	"golang.org/x/sys/unix"
+
+	"pacer/executor"
+	"pacer/executor/agent"
+	"pacer/executor/process"
+	"pacer/executor/registry/zookeeper"
+	"pacer/secrets/vault"
+)
+
+const help = `Runs tasks for a Mesos agent, which starts it and sets MESOS_*. Settings:
+
+PACER_ALLOWED_USERS: Unix users that tasks may run as, comma-separated (default FrameworkInfo.user, unless that is root).
+PACER_ADVERTISE_HOST: host under which tasks are registered (default the agent's hostname).
+PACER_ZK, PACER_ZK_PATH, PACER_ZK_AUTH_FILE: ZooKeeper for registration, zk://host:port,.../prefix.
+PACER_VAULT_AUTH, PACER_VAULT_ROLE, PACER_VAULT_MOUNT, PACER_VAULT_TOKEN_FILE, PACER_SECRETS_TEMPLATE, and Vault's own VAULT_ADDR, VAULT_CACERT, ...: Vault for secrets.
+PACER_CGROUP_PARENT: cgroup for tasks where Mesos makes none.
+PACER_KILL_GRACE: between SIGTERM and SIGKILL for tasks that do not say (default 3s).
+PACER_MAX_DRAIN: longest drain delay a label may ask for (default 5m).
+PACER_ONE_TASK: 1 to end with the only task.
+PACER_LOG_LEVEL: debug, info, warn or error (default info).`
+
+// Names of the settings that no part of the executor reads by itself.
+const (
+	envLogLevel = "PACER_LOG_LEVEL"
+	envConsul   = "PACER_CONSUL"
+)
+
+// settings are everything that the environment says.
+type settings struct {
+	logLevel  zerolog.Level
+	agent     agent.Config
+	executor  executor.Config
+	process   process.Config
+	zookeeper zookeeper.Config
+	vault     vault.Config
+	hasVault  bool
+}
+
+// settingsFromEnv reads every part's settings and reports all problems at once.
+func settingsFromEnv(getenv func(string) string, unsetenv func(string) error) (settings, error) {
+	var s settings
+	var problems []error
+	note := func(err error) { problems = append(problems, err) }
+	var err error
+	s.agent, err = agent.ConfigFromEnv(getenv, unsetenv)
+	note(err)
+	s.executor, err = executor.ConfigFromEnv(getenv)
+	note(err)
+	s.process, err = process.ConfigFromEnv(getenv)
+	note(err)
+	s.zookeeper, err = zookeeper.ConfigFromEnv(getenv)
+	note(err)
+	s.vault, s.hasVault, err = vault.ConfigFromEnv(getenv)
+	note(err)
+	s.executor.Sandbox, s.executor.ShutdownGrace = s.agent.Sandbox, s.agent.ShutdownGrace
+	s.logLevel = zerolog.InfoLevel
+	if value := getenv(envLogLevel); value != "" {
+		level, err := zerolog.ParseLevel(value)
+		if err != nil || level < zerolog.DebugLevel || level > zerolog.ErrorLevel {
+			note(fmt.Errorf("%s=%q: write debug, info, warn or error", envLogLevel, value))
+		}
+		s.logLevel = level
+	}
+	if getenv(envConsul) != "" {
+		note(fmt.Errorf("%s is set, but this executor registers in ZooKeeper only: unset it, and set %s", envConsul, zookeeper.EnvServers))
+	}
+	return s, errors.Join(problems...)
+}
+
+// protect keeps this process, which sees secrets and tokens, from leaving a
+// core file and from being read by its tasks' users. A kernel that refuses has
+// neither prctl nor rlimits to offer, which nothing here could replace.
+func protect() {
+	_ = unix.Prctl(unix.PR_SET_DUMPABLE, 0, 0, 0, 0)
+	var core unix.Rlimit
+	_ = unix.Getrlimit(unix.RLIMIT_CORE, &core)
+	core.Cur = 0
+	_ = unix.Setrlimit(unix.RLIMIT_CORE, &core)
+}
