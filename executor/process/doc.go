@@ -24,7 +24,7 @@
 //	none          no cgroup: process groups, child subreaper and /proc
 //
 // It never makes a cgroup outside those places. With a cgroup, a process cannot
-// leave its task, whatever it does. Without one, a task's processes are found by
+// leave its task, unless it runs as root and moves itself. Without one, a task's processes are found by
 // process group, by ancestry and by a variable in their environment; a process
 // that has left its session, lost its parents and cleared its environment is
 // found only while no other task runs. Status says so.

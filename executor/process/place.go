@@ -185,7 +185,7 @@ func proveStart(ctx context.Context, s *Supervisor, p place) (err error) {
 	n := null.Fd()
 	c, err := s.spawner.fork(ctx, s.reaper, launch{
 		path: "/proc/self/exe", argv: []string{shimName}, env: []string{}, dir: "/", umask: defaultUmask,
-		cgroup: t.birth(), traceID: proofID, files: []uintptr{n, n, n, r.Fd(), n},
+		cgroup: t.birth(), name: proofID, files: []uintptr{n, n, n, r.Fd(), n},
 	}, s.late(t))
 	if err != nil {
 		return fmt.Errorf("start a process in a cgroup: %w", err)

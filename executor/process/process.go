@@ -18,7 +18,7 @@ type Process struct {
 	s    *Supervisor
 	id   string
 	spec Spec
-	user *identity
+	user *User
 	log  zerolog.Logger
 
 	tree tree
@@ -69,7 +69,7 @@ func (p *Process) launch(argv, env []string, files []uintptr) launch {
 	if p.spec.Umask != nil {
 		umask = int(*p.spec.Umask)
 	}
-	return launch{argv: argv, env: env, dir: p.spec.Dir, umask: umask, user: p.user, files: files, traceID: p.id}
+	return launch{argv: argv, env: env, dir: p.spec.Dir, umask: umask, user: p.user, files: files, name: p.id}
 }
 
 func allowCoreDumps(pid int) error {

@@ -208,7 +208,7 @@ func TestStart_ExplainsWhatIsWrong(t *testing.T) {
 			{"not executable", func(s *Spec) { s.Argv = []string{"/etc/passwd"} }, "permission denied"},
 			{"no such directory", func(s *Spec) { s.Dir = "/no/such/dir" }, `"/no/such/dir": no such file`},
 			{"relative directory", func(s *Spec) { s.Dir = "x" }, "must be an absolute path"},
-			{"no such user", func(s *Spec) { s.User = "no-such-user" }, `user "no-such-user": user: unknown user`},
+			{"no such user", func(s *Spec) { s.User = "no-such-user" }, `user "no-such-user": neither in /etc/passwd nor known to getent`},
 			{"environment", func(s *Spec) { s.Env = []string{"secret-without-name"} }, "entry 0 of 1 is not NAME=value"},
 			{"slash in id", func(s *Spec) { s.TaskID = "a/b" }, `task id "a/b"`},
 		}

@@ -141,7 +141,7 @@ func (s *Supervisor) launchShim(ctx context.Context, t tree, l launch, limits []
 
 	shim := launch{
 		path: "/proc/self/exe", argv: []string{shimName}, env: []string{},
-		dir: l.dir, umask: l.umask, cgroup: l.cgroup, traceID: l.traceID,
+		dir: l.dir, umask: l.umask, cgroup: l.cgroup, name: l.name,
 		// Fd makes the shim's ends block, as it expects.
 		files: append(append([]uintptr{}, l.files...), ordersRead.Fd(), reportWrite.Fd()),
 	}
@@ -177,7 +177,7 @@ func (s *Supervisor) launchShim(ctx context.Context, t tree, l launch, limits []
 
 	o := order{Path: []byte(l.path), Argv: toBytes(l.argv), Env: toBytes(l.env), Limits: limits}
 	if l.user != nil {
-		o.User = &orderUser{UID: l.user.uid, GID: l.user.gid, Groups: l.user.groups}
+		o.User = &orderUser{UID: l.user.UID, GID: l.user.GID, Groups: l.user.Groups}
 	}
 	b, err := json.Marshal(o)
 	if err != nil {

@@ -27,15 +27,15 @@ type spawner struct {
 
 // launch is one fork and exec.
 type launch struct {
-	path    string // looked up already
-	argv    []string
-	env     []string
-	dir     string
-	umask   int
-	user    *identity // nil keeps this process's
-	files   []uintptr // 0, 1, 2, ...
-	cgroup  int       // descriptor of a v2 cgroup to be born in, or -1
-	traceID string    // names the task in errors
+	path   string // looked up already
+	argv   []string
+	env    []string
+	dir    string
+	umask  int
+	user   *User     // nil keeps this process's
+	files  []uintptr // 0, 1, 2, ...
+	cgroup int       // descriptor of a v2 cgroup to be born in, or -1
+	name   string    // names the task in errors
 }
 
 func newSpawner() (*spawner, error) {
@@ -120,9 +120,9 @@ func (s *spawner) fork(ctx context.Context, r *reaper, l launch, late func(*chil
 	select {
 	case s.requests <- run:
 	case <-s.stop:
-		return nil, fmt.Errorf("start %s: %w", l.traceID, errClosed)
+		return nil, fmt.Errorf("start %s: %w", l.name, errClosed)
 	case <-ctx.Done():
-		return nil, fmt.Errorf("start %s: %w while waiting for an earlier start", l.traceID, context.Cause(ctx))
+		return nil, fmt.Errorf("start %s: %w while waiting for an earlier start", l.name, context.Cause(ctx))
 	}
 	select {
 	case a := <-done:
@@ -138,7 +138,7 @@ func (s *spawner) fork(ctx context.Context, r *reaper, l launch, late func(*chil
 				late(a.child)
 			}
 		}()
-		return nil, fmt.Errorf("start %s: %w while the kernel executes %s", l.traceID, context.Cause(ctx), l.path)
+		return nil, fmt.Errorf("start %s: %w while the kernel executes %s", l.name, context.Cause(ctx), l.path)
 	}
 }
 
@@ -156,7 +156,7 @@ func forkExec(l launch) (int, error) {
 		Pdeathsig: syscall.SIGKILL,
 	}
 	if l.user != nil {
-		attr.Credential = &syscall.Credential{Uid: l.user.uid, Gid: l.user.gid, Groups: l.user.groups}
+		attr.Credential = &syscall.Credential{Uid: l.user.UID, Gid: l.user.GID, Groups: l.user.Groups}
 	}
 	if l.cgroup >= 0 {
 		attr.UseCgroupFD, attr.CgroupFD = true, l.cgroup
@@ -170,7 +170,7 @@ func forkExec(l launch) (int, error) {
 
 // explainExec turns the one errno of fork, setuid and exec into what to look
 // at.
-func explainExec(path string, user *identity, err error) error {
+func explainExec(path string, user *User, err error) error {
 	switch err {
 	case unix.ENOENT:
 		return fmt.Errorf("execute %q: %w (the file, or the interpreter that its first line names)", path, err)

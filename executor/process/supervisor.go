@@ -192,7 +192,7 @@ func (s *Supervisor) Start(ctx context.Context, spec Spec) (_ *Process, err erro
 			s.forget(p)
 		}
 	}()
-	if p.user, err = lookupIdentity(ctx, spec.User); err != nil {
+	if p.user, err = s.userOf(ctx, spec.User); err != nil {
 		return nil, err
 	}
 	if p.tree, err = s.place.newTree(s, spec.TaskID, spec.Limits); err != nil {

@@ -7,6 +7,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -223,13 +224,13 @@ func needRoot(t testing.TB) {
 // own folder inside. Every directory on the way is closed to the user.
 func closedSandbox(t testing.TB, user string) string {
 	t.Helper()
-	id, err := lookupIdentity(t.Context(), user)
-	if err != nil || id == nil {
+	id, err := newSupervisor(t, Config{}).LookupUser(t.Context(), user)
+	if err != nil {
 		t.Skipf("needs user %s: %v", user, err)
 	}
 	sandbox := t.TempDir()
 	task := filepath.Join(sandbox, "task")
-	if err := errors.Join(os.Chmod(sandbox, 0o750), os.Mkdir(task, 0o700), os.Chown(task, int(id.uid), int(id.gid))); err != nil {
+	if err := errors.Join(os.Chmod(sandbox, 0o750), os.Mkdir(task, 0o700), os.Chown(task, int(id.UID), int(id.GID))); err != nil {
 		t.Fatal(err)
 	}
 	return task
@@ -247,50 +248,104 @@ func TestStart_ChangesUserAndDirectory(t *testing.T) {
 		p := e.start(spec)
 		e.waitDone(p)
 		e.kill(p)
-		nobody, err := lookupIdentity(e.ctx, "nobody")
+		nobody, err := e.s.LookupUser(e.ctx, "nobody")
 		if err != nil {
 			e.Fatal(err)
 		}
-		if want := fmt.Sprintf("nobody\n%d\n0027\nx\n", nobody.gid); out.String() != want {
+		if want := fmt.Sprintf("nobody\n%d\n0027\nx\n", nobody.GID); out.String() != want {
 			e.Errorf("output = %q, want %q", out.String(), want)
 		}
 		info, err := os.Stat(filepath.Join(spec.Dir, "file"))
 		if err != nil {
 			e.Fatal(err)
 		}
-		if info.Mode().Perm() != 0o640 || info.Sys().(*syscall.Stat_t).Uid != nobody.uid {
+		if info.Mode().Perm() != 0o640 || info.Sys().(*syscall.Stat_t).Uid != nobody.UID {
 			e.Errorf("file is %v of uid %d", info.Mode(), info.Sys().(*syscall.Stat_t).Uid)
 		}
 	})
 }
 
-// TestStart_GivesSupplementaryGroups compares with what id(1) says, for every
-// user of the machine.
-func TestStart_GivesSupplementaryGroups(t *testing.T) {
+// TestLookupUser_FindsAllGroups compares with what id(1) says, for every user of
+// the machine, by both ways.
+func TestLookupUser_FindsAllGroups(t *testing.T) {
 	b, err := os.ReadFile("/etc/passwd")
 	if err != nil {
 		t.Skip(err)
 	}
+	s := newSupervisor(t, Config{})
+	n := 0
 	for line := range strings.Lines(string(b)) {
-		name, _, _ := strings.Cut(line, ":")
-		id, err := lookupIdentity(t.Context(), name)
-		if err != nil || id == nil {
-			continue
+		if n++; n > 20 {
+			break
 		}
+		name, _, _ := strings.Cut(line, ":")
 		out, err := exec.Command("id", "-G", name).Output()
 		if err != nil {
 			t.Fatal(err)
 		}
-		got := make(map[string]bool)
-		for _, g := range id.groups {
-			got[strconv.Itoa(int(g))] = true
-		}
-		for f := range strings.FieldsSeq(string(out)) {
-			if !got[f] {
-				t.Errorf("user %s: group %s is missing in %v", name, f, id.groups)
+		for way, lookup := range map[string]func(context.Context, string) (User, error){"files": s.LookupUser, "getent": s.getentUser} {
+			u, err := lookup(t.Context(), name)
+			if err != nil {
+				t.Errorf("%s: %s: %v", way, name, err)
+				continue
+			}
+			var got []string
+			for _, g := range u.Groups {
+				got = append(got, strconv.Itoa(int(g)))
+			}
+			want := strings.Fields(string(out))
+			slices.Sort(got)
+			slices.Sort(want)
+			if !slices.Equal(got, want) || u.Name != name {
+				t.Errorf("%s: user %s has groups %v, want %v", way, u.Name, got, want)
+			}
+			byID, err := lookup(t.Context(), strconv.Itoa(int(u.UID)))
+			if err != nil || byID.UID != u.UID {
+				t.Errorf("%s: uid %d: %+v, %v", way, u.UID, byID, err)
 			}
 		}
 	}
+	for _, name := range []string{"no-such-user", "--help", ""} {
+		if u, err := s.LookupUser(t.Context(), name); err == nil {
+			t.Errorf("user %q: found %+v", name, u)
+		}
+	}
+}
+
+// TestStart_GivesSupplementaryGroups looks at what the kernel gave.
+func TestStart_GivesSupplementaryGroups(t *testing.T) {
+	needRoot(t)
+	run(t, func(e *env) {
+		p := e.start(Spec{TaskID: "groups.1", Argv: []string{"/bin/sleep", "1000"}, Dir: "/"})
+		defer e.kill(p)
+		// As launch does it, with groups that no user of this machine has.
+		q := &Process{s: e.s, id: "groups.2", spec: Spec{Dir: "/"}, user: &User{Name: "x", UID: 65534, GID: 65534, Groups: []uint32{65534, 4242, 4243}}}
+		out, err := openOutput(nil, nil)
+		if err != nil {
+			e.Fatal(err)
+		}
+		t, err := p.tree.sub("groups")
+		if err != nil {
+			e.Fatal(err)
+		}
+		c, err := e.s.launch(e.ctx, t, q.launch([]string{"/bin/sleep", "1000"}, nil, out.files), nil)
+		out.closeOwn()
+		if err != nil {
+			e.Fatal(err)
+		}
+		b, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", c.pid))
+		if err != nil || !strings.Contains(string(b), "\nGroups:\t4242 4243 65534 \n") || !strings.Contains(string(b), "\nUid:\t65534\t65534\t65534\t65534\n") {
+			e.Errorf("status = %s, %v", b, err)
+		}
+		if _, err := killTree(e.ctx, t); err != nil {
+			e.Error(err)
+		}
+		e.s.reaper.pass()
+		e.s.reaper.release(c)
+		if err := t.remove(); err != nil {
+			e.Error(err)
+		}
+	})
 }
 
 // TestKill_ReachesSetuidChildren: the task's user could not signal them.
@@ -405,6 +460,54 @@ func TestStart_SetsRlimits(t *testing.T) {
 			e.Errorf("limit of core dumps = %+v, %v; want the hard limit", r, err)
 		}
 		e.kill(q)
+	})
+}
+
+func TestStart_NamesTheStepThatFailed(t *testing.T) {
+	needRoot(t)
+	run(t, func(e *env) {
+		spec := shell("step.1", "exit 0")
+		// Above fs.nr_open, which not even root may pass.
+		spec.Rlimits = []Rlimit{{Resource: unix.RLIMIT_NOFILE, Soft: 1 << 40, Hard: 1 << 40}}
+		if _, err := e.s.Start(e.ctx, spec); !errors.Is(err, unix.EPERM) || !strings.Contains(err.Error(), "set rlimit 7 to 1099511627776") {
+			e.Errorf("Start = %v", err)
+		}
+		if left := e.leftovers(); len(left) > 0 {
+			e.Errorf("cgroups left: %v", left)
+		}
+		e.noZombies()
+	})
+}
+
+// TestStart_LeaksNoDescriptor counts after starts that work and that fail.
+func TestStart_LeaksNoDescriptor(t *testing.T) {
+	count := func() int {
+		fds, err := os.ReadDir("/proc/self/fd")
+		if err != nil {
+			t.Fatal(err)
+		}
+		return len(fds)
+	}
+	run(t, func(e *env) {
+		life := func() {
+			var out, err buffer
+			spec := shell("fd.1", "exit 0")
+			spec.Stdout, spec.Stderr = &out, &err
+			p := e.start(spec)
+			p.Exec(e.ctx, Command{Argv: []string{"true"}})
+			p.Exec(e.ctx, Command{Argv: []string{"no-such-program"}})
+			e.kill(p)
+			spec.Argv = []string{"./no-such-program"}
+			e.s.Start(e.ctx, spec)
+		}
+		life()
+		before := count()
+		for range 20 {
+			life()
+		}
+		if after := count(); after > before {
+			e.Errorf("%d descriptors became %d", before, after)
+		}
 	})
 }
 
