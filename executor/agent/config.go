@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"net/url"
 	"path/filepath"
 	"strconv"
 	"strings"
@@ -188,7 +189,14 @@ func checkEndpoint(endpoint string) error {
 	if err == nil {
 		_, err = strconv.ParseUint(port, 10, 16)
 	}
-	if err != nil || host == "" || strings.ContainsAny(host, "/?#@ ") {
+	if err == nil {
+		// What an address may consist of is for the URL to say.
+		var parsed *url.URL
+		if parsed, err = url.Parse("http://" + endpoint); err == nil && parsed.Host != endpoint {
+			err = errors.New("more than an address")
+		}
+	}
+	if err != nil || host == "" {
 		return errors.New("write it as host:port, IPv6 addresses in brackets")
 	}
 	return nil

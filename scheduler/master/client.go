@@ -4,6 +4,11 @@ import (
 	"context"
 	"crypto/tls"
 	"errors"
+	"fmt"
+	"math/rand/v2"
+	"net"
+	"sync"
+	"sync/atomic"
 	"time"
 
 	mesos "github.com/mesos/mesos-go/api/v1/lib"
@@ -26,7 +31,8 @@ var (
 // Errors of calls. An error that wraps neither of the first two and is not
 // [ErrOutcomeUnknown] came from checking the arguments: nothing was sent.
 var (
-	// ErrNotSubscribed: there is no subscription; the call was not sent.
+	// ErrNotSubscribed: there is no subscription, or no connection to its master;
+	// the call was not sent.
 	ErrNotSubscribed = errors.New("not subscribed to a master")
 	// ErrCallRefused: the master answered with something else than 202 and did
 	// not act. It wraps a *mesosapi.StatusError.
@@ -99,18 +105,120 @@ type Subscription struct {
 type Client struct {
 	config Config
 	log    zerolog.Logger
+	finder finder
+	dial   dialFunc
+
+	// current is what calls are sent on; nil while not subscribed.
+	current atomic.Pointer[subscription]
+	// id is the framework's, once the master has given one. Only Run uses it.
+	id string
 }
+
+type dialFunc func(ctx context.Context, network, address string) (net.Conn, error)
+
+const (
+	// firstEvent is how long an open stream may stay without its first event;
+	// the master may have to ask an authorizer.
+	firstEvent = 30 * time.Second
+	// missedHeartbeats end a subscription.
+	missedHeartbeats = 5
+	// defaultHeartbeat is for masters that do not say their interval.
+	defaultHeartbeat = 15 * time.Second
+	// newLeaderPause is the longest random wait before connecting to a new
+	// leader, which all frameworks of the cluster do at the same time.
+	newLeaderPause = 500 * time.Millisecond
+	// maxConnections bounds the connections to the master beside the stream.
+	maxConnections = 32
+)
+
+// Keys of log fields.
+const (
+	keyMaster    = "master"
+	keyFramework = "framework_id"
+	keyAttempts  = "attempts"
+	keyEvent     = "event"
+	keyPause     = "wait_for"
+)
 
 // New checks the configuration; nothing happens before [Client.Run].
 func New(config Config, log zerolog.Logger) (*Client, error) {
-	return &Client{config: config, log: log}, nil
+	return newClient(config, log, nil)
+}
+
+func newClient(config Config, log zerolog.Logger, dial dialFunc) (*Client, error) {
+	var problems []error
+	finder, err := newFinder(config, log)
+	if err != nil {
+		problems = append(problems, err)
+	}
+	if (config.Principal == "") != (config.Secret == "") {
+		problems = append(problems, errors.New("one of principal and secret is set without the other: set both or none"))
+	}
+	if len(problems) > 0 {
+		return nil, errors.Join(problems...)
+	}
+	return &Client{config: config, log: log, finder: finder, dial: dial}, nil
 }
 
 // Run finds the leader, subscribes and delivers events to h until ctx ends
 // (then it returns nil) or until subscribing again would not help; the error
 // then wraps [ErrFailedOver], [ErrRemoved] or [ErrRefused]. framework is asked
-// before each SUBSCRIBE.
+// before each SUBSCRIBE. It is called once.
 func (c *Client) Run(ctx context.Context, framework func() Framework, h Handler) error {
-	<-ctx.Done()
-	return nil
+	ctx, cancel := context.WithCancel(ctx)
+	var finding sync.WaitGroup
+	defer finding.Wait()
+	defer cancel()
+	finding.Go(func() { c.finder.run(ctx) })
+
+	var last master // the one subscribed to last
+	var backoff backoff
+	for {
+		leader, err := c.finder.leader(ctx)
+		if err != nil {
+			return nil // ctx has ended
+		}
+		if last != (master{}) && leader != last && !sleep(ctx, rand.N(newLeaderPause), nil) {
+			return nil
+		}
+		began := time.Now()
+		subscribed, err := c.attempt(ctx, leader, framework(), h)
+		if ctx.Err() != nil {
+			return nil
+		}
+		if fatal(err) {
+			return fmt.Errorf("master at %s: %w", leader.url, err)
+		}
+		if subscribed {
+			last = leader
+		}
+		if again := c.finder.tried(leader, err); again {
+			continue
+		}
+		pause, report := backoff.failed(time.Now(), subscribed && time.Since(began) > steady, rand.Float64())
+		if report {
+			c.log.Warn().Str(keyMaster, leader.url).Err(err).Int(keyAttempts, backoff.failures).Stringer(keyPause, pause).Msg("master_not_reached")
+		}
+		if !sleep(ctx, pause, c.finder.moved(leader)) {
+			return nil
+		}
+	}
+}
+
+// sleep waits for d or until early, which may be nil, is closed. It returns
+// false when ctx has ended.
+func sleep(ctx context.Context, d time.Duration, early <-chan struct{}) bool {
+	timer := time.NewTimer(d)
+	defer timer.Stop()
+	select {
+	case <-timer.C:
+	case <-early:
+	case <-ctx.Done():
+	}
+	return ctx.Err() == nil
+}
+
+// fatal tells that subscribing again would not help.
+func fatal(err error) bool {
+	return errors.Is(err, ErrFailedOver) || errors.Is(err, ErrRemoved) || errors.Is(err, ErrRefused)
 }
