@@ -9,5 +9,5 @@
 //
 // Files are opened below a directory handle and never through a symbolic link,
 // so a task that can write to the directory cannot make the executor write
-// elsewhere.
+// elsewhere, nor make a file grow beyond its bound; it can destroy its own logs.
 package logs

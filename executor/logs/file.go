@@ -105,10 +105,7 @@ func (f *File) Write(p []byte) (int, error) {
 		p = p[n:]
 		if rotate {
 			if err := f.rotate(); err != nil {
-				// Go on in the old file: too large is better than lost.
-				m, werr := f.append(p)
-				f.dropped.Add(int64(len(p) - m))
-				return written + m, errors.Join(fmt.Errorf("rotate log %s: %w", f.name, err), werr)
+				return written, f.goOn(p, err)
 			}
 		}
 	}
@@ -125,6 +122,24 @@ func (f *File) append(p []byte) (int, error) {
 		f.midLine = p[n-1] != '\n'
 	}
 	return n, err
+}
+
+// goOn writes p to the old file after a rotation that failed: too large is
+// better than lost. A task that owns the directory can make every rotation fail
+// (a directory named stdout.1), so what exceeds the bound is dropped.
+func (f *File) goOn(p []byte, cause error) error {
+	cause = fmt.Errorf("rotate log %s: %w", f.name, cause)
+	if f.size >= 2*f.policy.MaxSize {
+		if err := f.file.Truncate(0); err != nil {
+			f.dropped.Add(int64(len(p)))
+			return errors.Join(cause, err)
+		}
+		f.dropped.Add(f.size)
+		f.size, f.midLine = 0, false
+	}
+	m, err := f.append(p)
+	f.dropped.Add(int64(len(p) - m))
+	return errors.Join(cause, err)
 }
 
 // cut decides how much of p belongs into a file of the given size, and whether

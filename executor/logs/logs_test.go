@@ -8,10 +8,13 @@ import (
 	"io"
 	"math/rand/v2"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"runtime"
+	"strconv"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -19,7 +22,13 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+func TestMain(m *testing.M) {
+	if tasks := os.Getenv(chatterVariable); tasks != "" {
+		chatter(tasks)
+		os.Exit(1)
+	}
+	goleak.VerifyTestMain(m)
+}
 
 func open(t testing.TB, dir string, p Policy) *Logs {
 	t.Helper()
@@ -264,6 +273,36 @@ func TestRotate_IsNotRedirected(t *testing.T) {
 	}
 }
 
+// TestRotate_StaysBoundedWhenItFails: a task that owns the directory puts
+// something in the way that cannot be replaced.
+func TestRotate_StaysBoundedWhenItFails(t *testing.T) {
+	dir := filepath.Join(t.TempDir(), "task")
+	l := open(t, dir, Policy{MaxSize: minSize, MaxFiles: 2})
+	if err := os.MkdirAll(filepath.Join(dir, "stdout.1", "x"), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.MkdirAll(filepath.Join(dir, "stdout.2", "x"), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	line := append(bytes.Repeat([]byte("x"), 499), '\n')
+	var failed int
+	for range 200 {
+		if _, err := l.Stdout.Write(line); err != nil {
+			failed++
+		}
+	}
+	info, err := os.Stat(filepath.Join(dir, StdoutName))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if info.Size() > 3*minSize || failed == 0 || l.Stdout.Dropped() == 0 {
+		t.Errorf("size %d, %d errors, %d dropped; want a bounded file and errors", info.Size(), failed, l.Stdout.Dropped())
+	}
+	if got := l.Stdout.Tail(1, 1000); got != string(line[:499]) {
+		t.Errorf("Tail = %.20q", got)
+	}
+}
+
 func TestFile_ADiskThatRefusesLosesOnlyWhatItRefused(t *testing.T) {
 	dir := filepath.Join(t.TempDir(), "task")
 	l := open(t, dir, DefaultPolicy())
@@ -499,6 +538,83 @@ func TestPump_FastWriterKeepsMemoryBounded(t *testing.T) {
 			t.Errorf("file %d has %d bytes: torn lines", i, len(b))
 		}
 	}
+}
+
+// chatterVariable makes TestMain play that many tasks that each write 1 MB/s, a
+// thousand bytes in lines of 100 every millisecond.
+const chatterVariable = "PACER_TEST_CHATTER"
+
+func chatter(tasks string) {
+	n, err := strconv.Atoi(tasks)
+	if err != nil {
+		panic(err)
+	}
+	block := bytes.Repeat(append(bytes.Repeat([]byte("x"), 99), '\n'), 10)
+	// What a sleep took too long is made up for, as a task would.
+	for start, sent := time.Now(), 0; ; time.Sleep(time.Millisecond) {
+		for ; sent < int(time.Since(start).Milliseconds()); sent++ {
+			for fd := 3; fd < 3+n; fd++ {
+				if _, err := unix.Write(fd, block); err != nil {
+					return
+				}
+			}
+		}
+	}
+}
+
+// BenchmarkChattyTasks reports what 100 such tasks cost of one core: pumps,
+// files and rotation, not the writing.
+func BenchmarkChattyTasks(b *testing.B) {
+	const tasks = 100
+	dir := b.TempDir()
+	var pumps []*Pump
+	cmd := exec.Command("/proc/self/exe")
+	cmd.Env = append(os.Environ(), fmt.Sprintf("%s=%d", chatterVariable, tasks))
+	var written atomic.Int64
+	for i := range tasks {
+		l := open(b, filepath.Join(dir, strconv.Itoa(i)), DefaultPolicy())
+		r, w := pipe(b)
+		pumps = append(pumps, NewPump(r, counted{l.Stdout, &written}, noError(b)))
+		cmd.ExtraFiles = append(cmd.ExtraFiles, w)
+	}
+	if err := cmd.Start(); err != nil {
+		b.Fatal(err)
+	}
+	for _, w := range cmd.ExtraFiles {
+		w.Close()
+	}
+	start, before := time.Now(), cpuTime(b)
+	for b.Loop() {
+		time.Sleep(2 * time.Second)
+	}
+	took, used := time.Since(start), cpuTime(b)-before
+	b.ReportMetric(100*used.Seconds()/took.Seconds(), "%core")
+	b.ReportMetric(float64(written.Load())/1e6/took.Seconds(), "MB/s")
+	b.ReportMetric(0, "ns/op")
+	cmd.Process.Kill()
+	cmd.Wait()
+	for _, p := range pumps {
+		waitPump(b, p)
+	}
+}
+
+type counted struct {
+	io.Writer
+	n *atomic.Int64
+}
+
+func (c counted) Write(p []byte) (int, error) {
+	c.n.Add(int64(len(p)))
+	return c.Writer.Write(p)
+}
+
+func cpuTime(t testing.TB) time.Duration {
+	t.Helper()
+	var u unix.Rusage
+	if err := unix.Getrusage(unix.RUSAGE_SELF, &u); err != nil {
+		t.Fatal(err)
+	}
+	return time.Duration(u.Utime.Nano() + u.Stime.Nano())
 }
 
 func BenchmarkPump(b *testing.B) {
