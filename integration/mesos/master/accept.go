@@ -335,6 +335,5 @@ func (c *core) change(f *framework, call *scheduler.Call_UpdateFramework) *wire.
 	}
 	c.updateFramework(f, info, call.SuppressedRoles)
 	c.broadcastFramework(f)
-	c.allocateAll()
 	return nil
 }

@@ -46,15 +46,6 @@ type agent struct {
 	cancelPing   func()
 }
 
-// executor is an executor that the master counts as existing on an agent.
-type executor struct {
-	info mesos.ExecutorInfo
-	// untyped says that ExecutorInfo.type was not set.
-	untyped   bool
-	resources resource.Set
-	framework *framework
-}
-
 // fromAgent handles one message.
 func (c *core) fromAgent(end *link.End, message link.Message) {
 	switch message := message.(type) {
@@ -196,6 +187,9 @@ func (c *core) reconnectAgent(a *agent, end *link.End, message link.ReregisterAg
 	a.total = resource.MustFrom(message.Agent.Resources)
 	wasConnected := a.connected
 	c.bind(a, end)
+	// A restarted agent answers pings before it re-registers; here it gets them on
+	// its new connection only.
+	a.pinged, a.pingTimeouts = false, 0
 	a.reregistered = time.Now()
 	c.registry.admit(a.id, a.info)
 	c.log.Info().Str(keyAgent, a.id).Msg("agent reconnected")
@@ -321,167 +315,6 @@ func (c *core) afterReregistration(a *agent, message link.ReregisterAgent) {
 	}
 }
 
-// linkBroken is called when an agent's connection has ended.
-func (c *core) linkBroken(end *link.End) {
-	a := c.agentOf(end)
-	if a == nil {
-		return
-	}
-	c.log.Info().Str(keyAgent, a.id).Msg("agent disconnected")
-	c.unbind(a)
-	a.active = false
-	for _, o := range a.offers {
-		c.rescind(o)
-	}
-	// Without checkpointing the executors die with the agent.
-	for key, t := range a.tasks {
-		if t.framework.info.GetCheckpoint() {
-			continue
-		}
-		status := c.newStatus(key.task, a.id, mesos.TASK_LOST, mesos.REASON_AGENT_DISCONNECTED,
-			fmt.Sprintf("Agent %s disconnected", a.info.Hostname))
-		status.ExecutorID = t.proto.ExecutorID
-		c.updateTask(t, status, nil)
-		c.removeTask(t, false)
-		c.forward(t.framework, status)
-	}
-	for key, e := range a.executors {
-		if !e.framework.info.GetCheckpoint() {
-			c.removeExecutor(a, key)
-		}
-	}
-	lost := time.Now()
-	c.m.after(c.config.AgentReregisterTimeout, func() {
-		if c.agents[a.id] == a && !a.connected && a.reregistered.Before(lost) {
-			c.markUnreachable(a, "agent did not re-register within "+c.config.AgentReregisterTimeout.String()+" after disconnecting")
-		}
-	})
-}
-
-// giveUpRecovered marks agents unreachable that have not come back after a master
-// failover.
-func (c *core) giveUpRecovered() {
-	for id := range c.recovered {
-		c.registry.markUnreachable(id, *timeInfo(time.Now()))
-		delete(c.recovered, id)
-		c.agentLost(id)
-	}
-}
-
-// agentLost tells all frameworks.
-func (c *core) agentLost(id string) {
-	for _, f := range c.frameworks {
-		c.emit(f, &scheduler.Event{Type: scheduler.Event_FAILURE, Failure: &scheduler.Event_Failure{
-			AgentID: &mesos.AgentID{Value: id},
-		}})
-	}
-}
-
-// markUnreachable is what happens to an agent that does not answer.
-func (c *core) markUnreachable(a *agent, reason string) {
-	since := *timeInfo(time.Now())
-	c.count("master/slave_removals")
-	c.count("master/slave_removals/reason_unhealthy")
-	c.registry.markUnreachable(a.id, since)
-	c.log.Info().Str(keyAgent, a.id).Str(keyReason, reason).Msg("agent unreachable")
-	c.dropAgent(a, func(t *task) (status mesos.TaskStatus, unreachable bool) {
-		status = c.newStatus(t.proto.TaskID.Value, a.id, t.framework.lost(mesos.TASK_UNREACHABLE), mesos.REASON_AGENT_REMOVED, reason)
-		status.UnreachableTime = &since
-		return status, true
-	})
-}
-
-// removeAgent is what happens to an agent that has ended for good.
-func (c *core) removeAgent(a *agent, reason string) {
-	c.count("master/slave_removals")
-	c.registry.remove(a.id)
-	c.log.Info().Str(keyAgent, a.id).Str(keyReason, reason).Msg("agent removed")
-	c.dropAgent(a, func(t *task) (mesos.TaskStatus, bool) {
-		return c.newStatus(t.proto.TaskID.Value, a.id, mesos.TASK_LOST, mesos.REASON_AGENT_REMOVED,
-			fmt.Sprintf("Agent %s removed: %s", a.info.Hostname, reason)), false
-	})
-}
-
-// markGone is an operator's word that an agent will not come back. It reports
-// whether the agent was known.
-func (c *core) markGone(id string) bool {
-	const text = "Agent has been marked gone"
-	_, wasUnreachable := c.registry.unreachableSince(id)
-	_, wasRecovered := c.recovered[id]
-	a := c.agents[id]
-	if a == nil && !wasUnreachable && !wasRecovered {
-		return false
-	}
-	c.registry.markGone(id, *timeInfo(time.Now()))
-	c.log.Info().Str(keyAgent, id).Msg("agent marked gone")
-	fate := func(f *framework, taskID string, executorID *mesos.ExecutorID) mesos.TaskStatus {
-		reason := mesos.REASON_AGENT_REMOVED
-		if f.partitionAware {
-			reason = mesos.REASON_AGENT_REMOVED_BY_OPERATOR
-		}
-		status := c.newStatus(taskID, id, f.lost(mesos.TASK_GONE_BY_OPERATOR), reason, text)
-		status.ExecutorID = executorID
-		return status
-	}
-	if a != nil {
-		c.toAgent(a, link.Shutdown{Message: text})
-		c.dropAgent(a, func(t *task) (mesos.TaskStatus, bool) {
-			return fate(t.framework, t.proto.TaskID.Value, t.proto.ExecutorID), !t.framework.partitionAware
-		})
-		return true
-	}
-	delete(c.recovered, id)
-	for _, key := range c.unreachable[id] {
-		f := c.frameworks[key.framework]
-		if f == nil {
-			continue
-		}
-		proto, known := f.unreachable[key.task]
-		if !known {
-			continue
-		}
-		status := fate(f, key.task, proto.ExecutorID)
-		if !isTerminal(proto.GetState()) {
-			proto.State = status.State
-		}
-		proto.Statuses = append(slices.Clone(proto.Statuses), status)
-		delete(f.unreachable, key.task)
-		c.completeTask(f, proto)
-		c.forward(f, status)
-	}
-	delete(c.unreachable, id)
-	return true
-}
-
-// dropAgent takes an agent out of the tables. fate says what each of its tasks
-// becomes and whether it is kept as unreachable.
-func (c *core) dropAgent(a *agent, fate func(*task) (status mesos.TaskStatus, unreachable bool)) {
-	a.cancelPing()
-	a.active = false
-	for _, t := range a.tasks {
-		status, unreachable := fate(t)
-		status.ExecutorID = t.proto.ExecutorID
-		recorded := status
-		recorded.ExecutorID = nil // as Mesos keeps it
-		c.updateTask(t, recorded, nil)
-		c.removeTask(t, unreachable)
-		c.forward(t.framework, status)
-	}
-	for key := range a.executors {
-		c.removeExecutor(a, key)
-	}
-	for _, o := range a.offers {
-		c.rescind(o)
-	}
-	delete(c.agents, a.id)
-	if a.end != nil {
-		// The connection stays: the agent may re-register on it.
-		c.unbind(a)
-	}
-	c.watch(&watched{agentRemoved: a.id})
-	c.agentLost(a.id)
-}
-
 // observe pings the agent for as long as it is registered.
 func (c *core) observe(a *agent) {
 	var ping func()
@@ -503,105 +336,6 @@ func (c *core) observe(a *agent) {
 		a.cancelPing = c.m.after(c.config.AgentPingTimeout, ping)
 	}
 	ping()
-}
-
-// exitedExecutor handles the end of an executor's container.
-func (c *core) exitedExecutor(a *agent, message link.ExitedExecutor) {
-	c.count("master/messages_exited_executor")
-	key := executorKey{message.FrameworkID, message.ExecutorID}
-	e := a.executors[key]
-	if e == nil {
-		return
-	}
-	c.removeExecutor(a, key)
-	status := message.Status
-	c.emit(e.framework, &scheduler.Event{Type: scheduler.Event_FAILURE, Failure: &scheduler.Event_Failure{
-		AgentID:    &mesos.AgentID{Value: a.id},
-		ExecutorID: &mesos.ExecutorID{Value: message.ExecutorID},
-		Status:     &status,
-	}})
-}
-
-func (c *core) addExecutor(a *agent, f *framework, info mesos.ExecutorInfo, untyped bool) {
-	e := &executor{info: info, untyped: untyped, framework: f, resources: resource.MustFrom(info.Resources)}
-	a.executors[executorKey{f.id, info.ExecutorID.Value}] = e
-	c.charge(f, a, e.resources)
-}
-
-func (c *core) removeExecutor(a *agent, key executorKey) {
-	if e := a.executors[key]; e != nil {
-		delete(a.executors, key)
-		c.discharge(e.framework, a, e.resources)
-	}
-}
-
-// charge counts resources as used by tasks or executors.
-func (c *core) charge(f *framework, a *agent, s resource.Set) {
-	a.allocated = a.allocated.Plus(s)
-	c.use(f, a, s)
-}
-
-func (c *core) discharge(f *framework, a *agent, s resource.Set) {
-	a.allocated = a.allocated.Minus(s)
-	c.unuse(f, a, s)
-}
-
-// use counts resources as taken, by whatever.
-func (c *core) use(f *framework, a *agent, s resource.Set) {
-	a.used = a.used.Plus(s.Unallocated())
-	for _, role := range s.Roles() {
-		f.usedBy(role).add(s, 1)
-	}
-}
-
-func (c *core) unuse(f *framework, a *agent, s resource.Set) {
-	a.used = a.used.Minus(s.Unallocated())
-	for _, role := range s.Roles() {
-		f.usedBy(role).add(s, -1)
-	}
-}
-
-func (f *framework) usedBy(role string) quantities {
-	q := f.used[role]
-	if q == nil {
-		q = make(quantities)
-		f.used[role] = q
-	}
-	return q
-}
-
-// startDrain begins to drain a registered agent.
-func (c *core) startDrain(a *agent, config mesos.DrainConfig) {
-	c.registry.setDrain(a.id, mesos.DrainInfo{State: mesos.DrainState_DRAINING, Config: config})
-	a.drainStarted = time.Now()
-	c.deactivateAgent(a)
-	c.toAgent(a, link.Drain{Config: config})
-	c.checkDrained(a)
-}
-
-// deactivateAgent stops offers of the agent.
-func (c *core) deactivateAgent(a *agent) {
-	c.registry.deactivate(a.id)
-	a.active = false
-	for _, o := range a.offers {
-		c.rescind(o)
-	}
-}
-
-// checkDrained ends the draining of an agent without tasks.
-func (c *core) checkDrained(a *agent) {
-	drain, draining := c.registry.drain(a.id)
-	if !draining || drain.State != mesos.DrainState_DRAINING || len(a.tasks) > 0 || c.agents[a.id] != a {
-		return
-	}
-	if drain.Config.GetMarkGone() {
-		// Not from inside the loop that removed the last task.
-		c.m.after(0, func() { c.markGone(a.id) })
-		return
-	}
-	drain.State = mesos.DrainState_DRAINED
-	c.registry.setDrain(a.id, drain)
-	c.log.Info().Str(keyAgent, a.id).Msg("agent drained")
 }
 
 // url is where an agent's HTTP API is, from its PID "slave(1)@ip:port".
