@@ -46,7 +46,7 @@ func task(t testing.TB, network string, secure bool) (h HTTP, server *httptest.S
 			}
 		}
 	})
-	mux.HandleFunc("/loop", func(w http.ResponseWriter, r *http.Request) { http.Redirect(w, r, "/loop?"+canary, 302) })
+	mux.HandleFunc("/loop", func(w http.ResponseWriter, r *http.Request) { http.Redirect(w, r, "/loop?"+canary, http.StatusFound) })
 	mux.HandleFunc("/redirect/{n}", func(w http.ResponseWriter, r *http.Request) {
 		var n int
 		fmt.Sscan(r.PathValue("n"), &n)
@@ -54,7 +54,7 @@ func task(t testing.TB, network string, secure bool) (h HTTP, server *httptest.S
 		if n > 1 {
 			next = fmt.Sprintf("/redirect/%d", n-1)
 		}
-		http.Redirect(w, r, next, 307)
+		http.Redirect(w, r, next, http.StatusTemporaryRedirect)
 	})
 	mux.HandleFunc("/to", func(w http.ResponseWriter, r *http.Request) {
 		w.Header()["Location"] = []string{r.URL.Query().Get("url")}
@@ -237,7 +237,7 @@ func TestHTTP_OneTimeoutForAllRedirects(t *testing.T) {
 		case <-release:
 		case <-time.After(80 * time.Millisecond):
 		}
-		http.Redirect(w, r, "/", 302)
+		http.Redirect(w, r, "/", http.StatusFound)
 	}))
 	defer server.Close()
 	c := Default()
