@@ -6,6 +6,7 @@ import (
 	"net"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -97,6 +98,7 @@ func TestClose_DeletesWhatIsOurs(t *testing.T) {
 }
 
 func TestSessionExpiry_EntriesComeBackOnce(t *testing.T) {
+	t.Parallel()
 	server := zkserver.Shared(t)
 	h, dir := shared(t)
 	defer h.close(t)
@@ -121,6 +123,7 @@ func TestSessionExpiry_EntriesComeBackOnce(t *testing.T) {
 // A name must not be found twice, nor Deregister be thwarted, when both happen
 // while the session is being replaced.
 func TestSessionExpiry_WithCallsUnderWay(t *testing.T) {
+	t.Parallel()
 	server := zkserver.Shared(t)
 	h, dir := shared(t)
 	defer h.close(t)
@@ -198,6 +201,7 @@ func TestForeignHands_AreRepairedAtOnce(t *testing.T) {
 
 // The answer to the create is lost, and the entry is there all the same.
 func TestUnknownOutcome_LeavesOneEntry(t *testing.T) {
+	t.Parallel()
 	server := zkserver.Shared(t)
 	p := newProxy(t, server.Addr())
 	dir := "/" + t.Name() + "/web"
@@ -266,6 +270,7 @@ func TestHundredInstances_OneSession(t *testing.T) {
 }
 
 func TestServerAway_CallsAreBoundedAndWishesKept(t *testing.T) {
+	t.Parallel()
 	server := zkserver.Start(t, zkserver.Options{})
 	h := newHarness(t, Config{Servers: []string{server.Addr()}, Path: "/{name}"}, nil)
 	defer h.close(t)
@@ -311,6 +316,7 @@ func TestServerAway_CallsAreBoundedAndWishesKept(t *testing.T) {
 
 // A server that is frozen keeps its connections and answers nothing.
 func TestServerFrozen_CallsAreBounded(t *testing.T) {
+	t.Parallel()
 	server := zkserver.Start(t, zkserver.Options{})
 	h := newHarness(t, Config{Servers: []string{server.Addr()}, Path: "/{name}", SessionTimeout: 2 * time.Second}, nil)
 	defer h.close(t)
@@ -345,6 +351,7 @@ func TestServerFrozen_CallsAreBounded(t *testing.T) {
 }
 
 func TestStart_WithoutServer(t *testing.T) {
+	t.Parallel()
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
@@ -364,6 +371,7 @@ func TestStart_WithoutServer(t *testing.T) {
 
 // An HTTP server's first bytes are a packet of 1.2 GB to the client library.
 func TestStart_WithAServerThatIsNoZooKeeper(t *testing.T) {
+	t.Parallel()
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
@@ -390,6 +398,7 @@ func TestStart_WithAServerThatIsNoZooKeeper(t *testing.T) {
 }
 
 func TestAuth_OthersCanReadOnly(t *testing.T) {
+	t.Parallel()
 	server := zkserver.Shared(t)
 	file := filepath.Join(t.TempDir(), "auth")
 	if err := os.WriteFile(file, []byte(`{"auth":[{"scheme":"digest","credential":"pacer:canary"}]}`), 0o600); err != nil {
@@ -446,14 +455,38 @@ func TestNew_RefusesWhatCannotWork(t *testing.T) {
 	}
 }
 
+// BenchmarkRegister measures healthy-to-findable and kill-to-gone against a
+// server on this machine; budget: 50 ms at the 99th percentile.
 func BenchmarkRegister(b *testing.B) {
-	server := zkserver.Shared(b)
-	h := newHarness(b, Config{Servers: []string{server.Addr()}, Path: "/bench/{name}"}, nil)
-	defer h.close(b)
-	list := []registry.Instance{instance(1)}
-	for b.Loop() {
-		if err := errors.Join(h.Register(b.Context(), list), h.Deregister(b.Context(), list)); err != nil {
-			b.Fatal(err)
-		}
+	for _, mode := range []struct {
+		name  string
+		fsync bool
+	}{{"memory", false}, {"fsync", true}} {
+		b.Run(mode.name, func(b *testing.B) {
+			server := zkserver.Start(b, zkserver.Options{Fsync: mode.fsync})
+			h := newHarness(b, Config{Servers: []string{server.Addr()}, Path: "/bench/{name}"}, nil)
+			defer h.close(b)
+			list := []registry.Instance{instance(1)}
+			var found, gone []time.Duration
+			for b.Loop() {
+				start := time.Now()
+				if err := h.Register(b.Context(), list); err != nil {
+					b.Fatal(err)
+				}
+				found = append(found, time.Since(start))
+				start = time.Now()
+				if err := h.Deregister(b.Context(), list); err != nil {
+					b.Fatal(err)
+				}
+				gone = append(gone, time.Since(start))
+			}
+			b.ReportMetric(p99(found).Seconds()*1000, "ms-found-p99")
+			b.ReportMetric(p99(gone).Seconds()*1000, "ms-gone-p99")
+		})
 	}
+}
+
+func p99(list []time.Duration) time.Duration {
+	slices.Sort(list)
+	return list[len(list)*99/100]
 }
