@@ -3,9 +3,11 @@ package agent
 import (
 	"bytes"
 	"context"
+	"encoding/pem"
 	"fmt"
 	"io"
 	"net/http"
+	"net/http/httptest"
 	"slices"
 	"sync"
 	"testing"
@@ -220,6 +222,11 @@ func (a *fakeAgent) updates() (texts []string) {
 
 func describe(status mesos.TaskStatus) string {
 	return fmt.Sprint(status.TaskID.Value, " ", status.GetState())
+}
+
+// pemOf is the certificate of a TLS server.
+func pemOf(server *httptest.Server) []byte {
+	return pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: server.Certificate().Raw})
 }
 
 // recorder is a handler that writes down what it hears.

@@ -165,6 +165,30 @@ func TestUpdate_KeptWhileTheAgentDoesNotTakeIt(t *testing.T) {
 	}
 }
 
+// An agent that is stopped, or busy, for minutes: its stream is as good as
+// before when it goes on, and nothing is to be given up.
+func TestP9_FrozenAgent(t *testing.T) {
+	run(t, testConfig(), nil, func(t *testing.T, r *rig) {
+		hold := make(chan struct{})
+		r.agent.set(func(a *fakeAgent) { a.hold = hold })
+		for n := range 30 {
+			r.report(t, fmt.Sprint("t", n), mesos.TASK_STARTING, mesos.TASK_RUNNING, mesos.TASK_FINISHED)
+		}
+		time.Sleep(20 * time.Minute)
+		r.expectHeard(t, "subscribed")
+		if n := len(r.agent.received(executor.Call_UPDATE)); n > 300 {
+			t.Errorf("%d attempts in 20 minutes", n)
+		}
+		close(hold)
+		start := time.Now()
+		if err := r.Drain(t.Context()); err != nil || time.Since(start) > 15*time.Second {
+			t.Errorf("%v after %v", err, time.Since(start))
+		}
+		r.checkOrder(t)
+		r.expectHeard(t, "subscribed")
+	})
+}
+
 func TestUpdate_RejectedIsLoggedOnceAndGivenUp(t *testing.T) {
 	run(t, testConfig(), nil, func(t *testing.T, r *rig) {
 		r.agent.set(func(a *fakeAgent) {

@@ -130,7 +130,8 @@ func (c *Client) dial(ctx context.Context, network, address string) (net.Conn, e
 	return dialer.DialContext(ctx, network, address)
 }
 
-// Close lets go of idle connections. Streams end by their own Close.
+// Close lets go of idle connections; the client can still be used. Streams end
+// by their own Close.
 func (c *Client) Close() {
 	c.calls.CloseIdleConnections()
 	c.streams.CloseIdleConnections()
