@@ -89,7 +89,7 @@ func helperCommand(kind string, spec containerSpec, input helperInput) (cmd *exe
 	cmd = exec.Command("/proc/self/exe")
 	cmd.Args = []string{helperName, kind}
 	cmd.Dir = spec.Directory
-	cmd.Env = []string{}
+	cmd.Env = []string{"PATH=" + defaultPath}
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true}
 	for _, name := range []string{"stdout", "stderr"} {
 		path := filepath.Join(spec.Directory, name)

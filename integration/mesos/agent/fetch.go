@@ -212,7 +212,6 @@ func extract(archive, sandbox, name string, logf func(string, ...any)) (bool, er
 	switch {
 	case has(".tar", ".tgz", ".tar.gz", ".tbz2", ".tar.bz2", ".txz", ".tar.xz"):
 		cmd := exec.Command("tar", "-C", sandbox, "-xf", archive)
-		cmd.Env = []string{"PATH=" + defaultPath}
 		cmd.Stdout, cmd.Stderr = os.Stdout, os.Stderr
 		logf("Extracting with command: %s", strings.Join(cmd.Args, " "))
 		if err := cmd.Run(); err != nil {

@@ -50,6 +50,8 @@ type harness struct {
 	kind     wire.ContentType
 	fw       mesos.FrameworkInfo
 	messages chan link.Message
+
+	authorization string // header of calls
 }
 
 // testMaster leads for ever and hands out its ends of connections.
@@ -229,6 +231,9 @@ func (h *harness) post(call *execv1.Call) *http.Response {
 	}
 	request.Header.Set("Content-Type", string(h.kind))
 	request.Header.Set("Accept", string(h.kind))
+	if h.authorization != "" {
+		request.Header.Set("Authorization", h.authorization)
+	}
 	response, err := h.client.Do(request)
 	if err != nil {
 		h.t.Fatal(err)

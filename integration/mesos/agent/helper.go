@@ -102,6 +102,7 @@ func runLaunch(input launchInput) int {
 	signal.Notify(signals, syscall.SIGTERM, syscall.SIGINT, syscall.SIGQUIT, syscall.SIGHUP,
 		syscall.SIGUSR1, syscall.SIGUSR2, syscall.SIGWINCH)
 
+	closeOnExec()
 	path, argv := input.program()
 	child, err := syscall.ForkExec(path, argv, &syscall.ProcAttr{
 		Env:   input.Environment,
@@ -129,6 +130,19 @@ func runLaunch(input launchInput) int {
 			return 1
 		case pid == child && (status.Exited() || status.Signaled()):
 			return writeStatus(input.StatusFile, int(status))
+		}
+	}
+}
+
+// closeOnExec keeps from the executor what the agent's process had inherited itself.
+func closeOnExec() {
+	entries, err := os.ReadDir("/proc/self/fd")
+	if err != nil {
+		return
+	}
+	for _, entry := range entries {
+		if fd, err := strconv.Atoi(entry.Name()); err == nil && fd > 2 {
+			syscall.CloseOnExec(fd)
 		}
 	}
 }

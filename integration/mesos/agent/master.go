@@ -9,8 +9,11 @@ import (
 	"pacer/integration/mesos/link"
 )
 
-// maxRegisterInterval bounds the pause between attempts to register.
-const maxRegisterInterval = time.Minute
+// The pause between attempts to register doubles between these.
+const (
+	minRegisterInterval = time.Second
+	maxRegisterInterval = time.Minute
+)
 
 // sendLocked sends to the master, if there is one.
 func (a *Agent) sendLocked(m link.Message) {
@@ -48,7 +51,7 @@ func (a *Agent) talk(end *link.End) {
 	if a.cfg.RegistrationBackoff > 0 {
 		pause = rand.N(a.cfg.RegistrationBackoff)
 	}
-	s := &session{agent: a, interval: max(a.cfg.RegistrationBackoff, time.Millisecond)}
+	s := &session{agent: a, interval: max(a.cfg.RegistrationBackoff, minRegisterInterval)}
 	s.register = a.after(pause, s.attempt)
 	a.mu.Unlock()
 
@@ -143,7 +146,7 @@ func (s *session) again() {
 	a := s.agent
 	a.becomeDisconnectedLocked()
 	a.stopTimerLocked(s.register)
-	s.interval = max(a.cfg.RegistrationBackoff, time.Millisecond)
+	s.interval = max(a.cfg.RegistrationBackoff, minRegisterInterval)
 	s.attempt()
 }
 
