@@ -8,29 +8,26 @@ import (
 
 // backoff delays the launches of an app whose instances keep failing. The
 // first failure costs the initial delay, each further one the factor more, up
-// to the limit. When nothing has failed for as long as the limit, it starts
+// to the limit. When nothing has failed for as long as the limit after that, it starts
 // again. Failures during the delay belong to the same wave, e.g. of all
 // instances that lost a database, and do not make it longer.
 type backoff struct {
 	delay time.Duration
 	until time.Time
-	last  time.Time // failure
 }
 
 // fail notes a failure.
 func (b *backoff) fail(now time.Time, config app.Backoff) {
 	if b.waits(now) {
-		b.last = now
 		return
 	}
 	switch {
-	case b.delay == 0 || now.Sub(b.last) > max(config.Max, b.delay):
+	case b.delay == 0 || now.Sub(b.until) > config.Max:
 		b.delay = config.Initial
 	default:
 		b.delay = time.Duration(float64(b.delay) * config.Factor)
 	}
 	b.delay = min(b.delay, config.Max)
-	b.last = now
 	b.until = now.Add(b.delay)
 }
 

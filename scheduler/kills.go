@@ -33,14 +33,18 @@ func (k *kills) resendAll() {
 	}
 }
 
-// release gives the budget of an instance back: it has ended, or cannot be
-// reached.
+// release forgets an instance that has ended.
 func (k *kills) release(i *instance) {
+	k.unbudget(i)
+	delete(k.sent, i)
+}
+
+// unbudget gives the budget of an instance back: it cannot be reached.
+func (k *kills) unbudget(i *instance) {
 	if i.budgeted {
 		i.budgeted = false
 		k.inFlight--
 	}
-	delete(k.sent, i)
 }
 
 // kill decides that an instance is to end.

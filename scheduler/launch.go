@@ -180,6 +180,9 @@ func (c *core) launchAnswered(l *launching, err error) {
 			}
 		}
 	}
+	if err != nil {
+		c.giveBack(l) // without effect if they have been used
+	}
 }
 
 // giveBack declines the offers of a launch that did not happen.

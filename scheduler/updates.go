@@ -153,7 +153,7 @@ func (c *core) lost(i *instance, since time.Time, grace time.Duration) {
 	i.unreachable = since
 	i.shown = nil
 	i.heard = true
-	c.kills.release(i)
+	c.kills.unbudget(i)
 	c.log.Warn().Str(keyApp, i.record.App).Str(keyTask, i.record.ID).Str(keyAgent, i.record.AgentID).Msg("task is unreachable")
 	strategy := i.service.app.Unreachable
 	if !strategy.Disabled {

@@ -1,0 +1,686 @@
+package scheduler
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"maps"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/google/uuid"
+	mesos "github.com/mesos/mesos-go/api/v1/lib"
+
+	"pacer/executor/payload"
+	"pacer/scheduler/app"
+	"pacer/scheduler/master"
+)
+
+// cluster is a scripted Mesos behind the Mesos interface, for tests under
+// synctest: masters, agents and executors in one, instant but faithful in what
+// the scheduler depends on (contract of offers, acknowledgements,
+// reconciliation, kills).
+type cluster struct {
+	t      *testing.T
+	mu     sync.Mutex
+	agents map[string]*fakeAgent
+	tasks  map[string]*fakeTask
+	wake   chan struct{}
+	events []func(master.Handler)
+
+	frameworkID string
+	info        mesos.FrameworkInfo
+	generation  int
+	connected   bool
+	suppressed  bool
+	number      int
+	offers      map[string]*fakeOffer
+	reset       chan error // ends the subscription, or Run
+
+	// calls is a record of what was asked, in order.
+	calls []string
+	// before is asked before each call; an error is its outcome, and the call
+	// does nothing, unless it is errAfter, which is reported afterwards.
+	before func(call string) error
+	// behave says what becomes of a task that was launched.
+	behave func(*fakeTask) behaviour
+	// amnesia makes the master say that it does not know unreachable agents.
+	amnesia bool
+	// anew lets the framework come back under another id, with its tasks.
+	anew bool
+}
+
+// errAfter makes a call have its effect, and report an unknown outcome.
+var errAfter = fmt.Errorf("connection reset: %w", master.ErrOutcomeUnknown)
+
+type behaviour struct {
+	starts  time.Duration // until RUNNING
+	healthy time.Duration // from then until healthy; negative is never
+	fails   time.Duration // from RUNNING until FAILED; 0 is never
+	dies    time.Duration // from KILL until KILLED
+}
+
+func steady(*fakeTask) behaviour {
+	return behaviour{starts: 200 * time.Millisecond, healthy: time.Second, dies: 300 * time.Millisecond}
+}
+
+type fakeAgent struct {
+	id, host    string
+	cpus        app.Milli
+	used        app.Milli
+	ports       map[uint32]bool // free
+	executors   map[string]string
+	filtered    time.Time
+	unreachable bool
+	recovering  bool // not back at a new master
+}
+
+type fakeOffer struct {
+	agent *fakeAgent
+	cpus  app.Milli
+	ports []uint32
+}
+
+type fakeTask struct {
+	info    mesos.TaskInfo
+	payload *payload.Task
+	agent   *fakeAgent
+	state   mesos.TaskState
+	healthy *bool
+	killed  bool
+	pending *mesos.TaskStatus // not acknowledged
+	updates []mesos.TaskStatus
+	gone    bool // terminal and acknowledged
+}
+
+func newCluster(t *testing.T, agents int) *cluster {
+	c := &cluster{
+		t: t, agents: make(map[string]*fakeAgent), tasks: make(map[string]*fakeTask), wake: make(chan struct{}, 1),
+		offers: make(map[string]*fakeOffer), reset: make(chan error, 1), behave: steady,
+	}
+	for n := range agents {
+		a := &fakeAgent{id: fmt.Sprint("S", n), host: fmt.Sprint("host", n), cpus: 4000, ports: make(map[uint32]bool), executors: make(map[string]string)}
+		for p := range uint32(100) {
+			a.ports[31000+p] = true
+		}
+		c.agents[a.id] = a
+	}
+	return c
+}
+
+var _ Mesos = (*cluster)(nil)
+
+// Run delivers events until ctx or the subscription ends.
+func (c *cluster) Run(ctx context.Context, framework func() master.Framework, h master.Handler) error {
+	tick := time.NewTicker(time.Second)
+	defer tick.Stop()
+	defer c.disconnect()
+	c.connect(framework(), h)
+	for {
+		select {
+		case <-ctx.Done():
+			return nil
+		case err := <-c.reset:
+			c.disconnect()
+			if errors.Is(err, master.ErrRemoved) {
+				return err
+			}
+			h.Disconnected(err)
+			c.connect(framework(), h)
+		case <-tick.C:
+			c.offer()
+		case <-c.wake:
+		}
+		c.deliver(h)
+	}
+}
+
+func (c *cluster) connect(f master.Framework, h master.Handler) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	switch id := f.Info.GetID().GetValue(); {
+	case id == "" && len(c.tasks) > 0 && !c.anew:
+		c.t.Errorf("subscribed without the id %s", c.frameworkID)
+	case id == "":
+		c.frameworkID = "f-" + uuid.NewString()[:8]
+	case c.info.Name != "" && id != c.frameworkID && !c.anew:
+		c.t.Errorf("subscribed as %s, the framework is %s", id, c.frameworkID)
+	default:
+		c.frameworkID = id
+	}
+	c.info = f.Info
+	c.generation++
+	c.connected, c.suppressed = true, false
+	c.dropOffersLocked()
+	for _, a := range c.agents {
+		a.filtered = time.Time{}
+	}
+	h.Subscribed(master.Subscription{FrameworkID: c.frameworkID, URL: "http://master:5050", HeartbeatInterval: 15 * time.Second})
+	for _, t := range c.tasks {
+		if t.pending != nil && !t.agent.unreachable && !t.agent.recovering {
+			c.sendLocked(*t.pending)
+		}
+	}
+}
+
+func (c *cluster) disconnect() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.connected = false
+	c.events = nil
+	c.dropOffersLocked()
+}
+
+func (c *cluster) dropOffersLocked() {
+	for id, o := range c.offers {
+		o.give()
+		delete(c.offers, id)
+	}
+}
+
+func (o *fakeOffer) give() {
+	o.agent.used -= o.cpus
+	for _, p := range o.ports {
+		o.agent.ports[p] = true
+	}
+}
+
+func (c *cluster) deliver(h master.Handler) {
+	for {
+		c.mu.Lock()
+		if len(c.events) == 0 {
+			c.mu.Unlock()
+			return
+		}
+		event := c.events[0]
+		c.events = c.events[1:]
+		c.mu.Unlock()
+		event(h)
+	}
+}
+
+func (c *cluster) postLocked(event func(master.Handler)) {
+	if !c.connected {
+		return
+	}
+	c.events = append(c.events, event)
+	select {
+	case c.wake <- struct{}{}:
+	default:
+	}
+}
+
+func (c *cluster) sendLocked(s mesos.TaskStatus) {
+	c.postLocked(func(h master.Handler) { h.Update(s) })
+}
+
+// offer offers all that is free and not filtered.
+func (c *cluster) offer() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if !c.connected || c.suppressed {
+		return
+	}
+	var batch []mesos.Offer
+	for _, id := range slices.Sorted(maps.Keys(c.agents)) {
+		a := c.agents[id]
+		if a.unreachable || a.recovering || time.Now().Before(a.filtered) || a.cpus == a.used {
+			continue
+		}
+		c.number++
+		o := &fakeOffer{agent: a, cpus: a.cpus - a.used}
+		for p := range a.ports {
+			o.ports = append(o.ports, p)
+		}
+		slices.Sort(o.ports)
+		clear(a.ports)
+		a.used = a.cpus
+		offerID := fmt.Sprint("O", c.number)
+		c.offers[offerID] = o
+		batch = append(batch, describeOffer(offerID, c.info.Roles[0], o))
+	}
+	if len(batch) > 0 {
+		c.postLocked(func(h master.Handler) { h.Offers(batch) })
+	}
+}
+
+func describeOffer(id, role string, o *fakeOffer) mesos.Offer {
+	offer := mesos.Offer{
+		ID: mesos.OfferID{Value: id}, AgentID: mesos.AgentID{Value: o.agent.id}, Hostname: o.agent.host,
+		AllocationInfo: &mesos.Resource_AllocationInfo{Role: &role},
+		Resources: []mesos.Resource{
+			{Name: "cpus", Type: mesos.SCALAR.Enum(), Scalar: &mesos.Value_Scalar{Value: o.cpus.Float64()}},
+			{Name: "mem", Type: mesos.SCALAR.Enum(), Scalar: &mesos.Value_Scalar{Value: 1 << 20}},
+		},
+	}
+	ports := mesos.Resource{Name: "ports", Type: mesos.RANGES.Enum(), Ranges: new(mesos.Value_Ranges)}
+	for _, p := range o.ports {
+		ports.Ranges.Range = append(ports.Ranges.Range, mesos.Value_Range{Begin: uint64(p), End: uint64(p)})
+	}
+	offer.Resources = append(offer.Resources, ports)
+	for executor := range o.agent.executors {
+		offer.ExecutorIDs = append(offer.ExecutorIDs, mesos.ExecutorID{Value: executor})
+	}
+	return offer
+}
+
+// enter records a call and asks what becomes of it.
+func (c *cluster) enter(call string) (proceed bool, outcome error) {
+	c.mu.Lock()
+	before, connected := c.before, c.connected
+	c.calls = append(c.calls, call)
+	c.mu.Unlock()
+	if !connected {
+		return false, master.ErrNotSubscribed
+	}
+	if before == nil {
+		return true, nil
+	}
+	err := before(call)
+	return err == nil || errors.Is(err, errAfter), err
+}
+
+func (c *cluster) Accept(_ context.Context, offerIDs []string, operations []mesos.Offer_Operation, refuse time.Duration) error {
+	proceed, outcome := c.enter("ACCEPT " + strings.Join(offerIDs, ","))
+	if !proceed {
+		return outcome
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	valid := true
+	var cpus app.Milli
+	ports := make(map[uint32]bool)
+	var a *fakeAgent
+	for _, id := range offerIDs {
+		o := c.offers[id]
+		if o == nil {
+			valid = false
+			continue
+		}
+		if a != nil && a != o.agent {
+			c.t.Error("ACCEPT of offers of two agents")
+		}
+		a = o.agent
+		cpus += o.cpus
+		for _, p := range o.ports {
+			ports[p] = true
+		}
+		o.give()
+		delete(c.offers, id)
+	}
+	for _, op := range operations {
+		for _, info := range op.Launch.TaskInfos {
+			if !valid {
+				c.sendLocked(status(info.TaskID.Value, info.AgentID.Value, mesos.TASK_DROPPED, mesos.REASON_INVALID_OFFERS))
+				continue
+			}
+			c.launchLocked(a, info, &cpus, ports)
+		}
+	}
+	if a != nil {
+		a.filtered = time.Now().Add(refuse)
+	}
+	return outcome
+}
+
+func status(task, agent string, st mesos.TaskState, reason mesos.TaskStatus_Reason) mesos.TaskStatus {
+	return mesos.TaskStatus{
+		TaskID: mesos.TaskID{Value: task}, AgentID: &mesos.AgentID{Value: agent}, State: st.Enum(),
+		Source: mesos.SOURCE_MASTER.Enum(), Reason: reason.Enum(),
+	}
+}
+
+// launchLocked holds a task to what Mesos would refuse.
+func (c *cluster) launchLocked(a *fakeAgent, info mesos.TaskInfo, cpus *app.Milli, ports map[uint32]bool) {
+	id := info.TaskID.Value
+	if c.tasks[id] != nil {
+		c.t.Errorf("task %s is launched twice", id)
+	}
+	if info.AgentID.Value != a.id || info.Command != nil || info.Executor == nil || info.Executor.FrameworkID.Value != c.frameworkID {
+		c.t.Errorf("task %s is not valid: %+v", id, info)
+	}
+	need := amount(info.Resources)
+	executor := *info.Executor
+	serialised, err := executor.Marshal()
+	if err != nil {
+		c.t.Error(err)
+	}
+	if have, alive := a.executors[executor.ExecutorID.Value]; !alive {
+		need += amount(executor.Resources)
+	} else if have != string(serialised) {
+		c.t.Errorf("executor %s was started with another ExecutorInfo", executor.ExecutorID.Value)
+	}
+	if need > *cpus {
+		c.t.Errorf("task %s and its executor need %s cpus of %s", id, need, *cpus)
+	}
+	*cpus -= need
+	a.used += need
+	for _, p := range portsOf(info) {
+		if !ports[p] {
+			c.t.Errorf("task %s takes port %d, which is not offered", id, p)
+		}
+		delete(ports, p)
+		delete(a.ports, p)
+	}
+	a.executors[executor.ExecutorID.Value] = string(serialised)
+	p, err := payload.Decode(info.Data)
+	if err != nil {
+		c.t.Errorf("payload of %s: %v", id, err)
+	}
+	t := &fakeTask{info: info, payload: p, agent: a, state: mesos.TASK_STAGING}
+	c.tasks[id] = t
+	b := c.behave(t)
+	c.later(b.starts, func() { c.becomeLocked(t, mesos.TASK_RUNNING, nil) })
+	if info.HealthCheck != nil && b.healthy >= 0 {
+		yes := true
+		c.later(b.starts+b.healthy, func() { c.becomeLocked(t, mesos.TASK_RUNNING, &yes) })
+	}
+	if b.fails > 0 {
+		c.later(b.starts+b.fails, func() { c.becomeLocked(t, mesos.TASK_FAILED, nil) })
+	}
+}
+
+func amount(resources []mesos.Resource) app.Milli {
+	var sum app.Milli
+	for _, r := range resources {
+		if r.Name == "cpus" {
+			sum += app.Milli(r.GetScalar().GetValue()*1000 + 0.5)
+		}
+	}
+	return sum
+}
+
+func portsOf(info mesos.TaskInfo) (ports []uint32) {
+	for _, r := range info.Resources {
+		for _, span := range r.GetRanges().GetRange() {
+			for p := span.Begin; p <= span.End; p++ {
+				ports = append(ports, uint32(p))
+			}
+		}
+	}
+	return ports
+}
+
+func (c *cluster) later(d time.Duration, do func()) {
+	time.AfterFunc(d, func() {
+		c.mu.Lock()
+		defer c.mu.Unlock()
+		do()
+	})
+}
+
+// becomeLocked is what an executor reports.
+func (c *cluster) becomeLocked(t *fakeTask, st mesos.TaskState, healthy *bool, labels ...mesos.Label) {
+	if isTerminal(t.state) || t.killed && st == mesos.TASK_RUNNING {
+		return
+	}
+	t.state = st
+	if healthy != nil {
+		t.healthy = healthy
+	}
+	if isTerminal(st) {
+		t.agent.used -= amount(t.info.Resources)
+		for _, p := range portsOf(t.info) {
+			t.agent.ports[p] = true
+		}
+	}
+	id := uuid.New()
+	s := mesos.TaskStatus{
+		TaskID: t.info.TaskID, AgentID: &mesos.AgentID{Value: t.agent.id}, ExecutorID: &t.info.Executor.ExecutorID,
+		State: st.Enum(), Source: mesos.SOURCE_EXECUTOR.Enum(), UUID: id[:], Healthy: t.healthy,
+	}
+	if len(labels) > 0 {
+		s.Labels = &mesos.Labels{Labels: labels}
+	}
+	t.updates = append(t.updates, s)
+	c.flushLocked(t)
+}
+
+// flushLocked sends the oldest update until it is acknowledged.
+func (c *cluster) flushLocked(t *fakeTask) {
+	if t.pending != nil || len(t.updates) == 0 {
+		return
+	}
+	s := t.updates[0]
+	t.updates = t.updates[1:]
+	t.pending = &s
+	c.resendLocked(t, s)
+}
+
+func (c *cluster) resendLocked(t *fakeTask, s mesos.TaskStatus) {
+	if t.pending == nil || string(t.pending.UUID) != string(s.UUID) {
+		return
+	}
+	if !t.agent.unreachable && !t.agent.recovering {
+		c.sendLocked(s)
+	}
+	c.later(10*time.Second, func() { c.resendLocked(t, s) })
+}
+
+func (c *cluster) Acknowledge(_ context.Context, s mesos.TaskStatus) error {
+	if len(s.UUID) == 0 {
+		c.t.Errorf("acknowledged a status of %s without uuid", s.TaskID.Value)
+	}
+	proceed, outcome := c.enter("ACKNOWLEDGE " + s.TaskID.Value + " " + s.State.String())
+	if !proceed {
+		return outcome
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	t := c.tasks[s.TaskID.Value]
+	if t == nil || t.pending == nil || string(t.pending.UUID) != string(s.UUID) || t.agent.unreachable {
+		return outcome
+	}
+	t.pending = nil
+	t.gone = isTerminal(*s.State)
+	c.flushLocked(t)
+	return outcome
+}
+
+func (c *cluster) Decline(_ context.Context, offerIDs []string, refuse time.Duration) error {
+	proceed, outcome := c.enter("DECLINE")
+	if !proceed {
+		return outcome
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	for _, id := range offerIDs {
+		if o := c.offers[id]; o != nil {
+			o.give()
+			o.agent.filtered = time.Now().Add(refuse)
+			delete(c.offers, id)
+		}
+	}
+	return outcome
+}
+
+func (c *cluster) Revive(context.Context, ...string) error {
+	proceed, outcome := c.enter("REVIVE")
+	if !proceed {
+		return outcome
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.suppressed = false
+	for _, a := range c.agents {
+		a.filtered = time.Time{}
+	}
+	return outcome
+}
+
+func (c *cluster) Suppress(context.Context, ...string) error {
+	proceed, outcome := c.enter("SUPPRESS")
+	if !proceed {
+		return outcome
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.suppressed = true
+	return outcome
+}
+
+func (c *cluster) Kill(_ context.Context, taskID, agentID string, _ *mesos.KillPolicy) error {
+	proceed, outcome := c.enter("KILL " + taskID)
+	if !proceed {
+		return outcome
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	t := c.tasks[taskID]
+	if t == nil || t.agent.unreachable || t.agent.recovering || t.gone {
+		c.answerLocked(master.Task{ID: taskID, AgentID: agentID})
+		return outcome
+	}
+	if !t.killed {
+		t.killed = true
+		b := c.behave(t)
+		c.becomeLocked(t, mesos.TASK_KILLING, nil)
+		c.later(b.dies, func() { c.becomeLocked(t, mesos.TASK_KILLED, nil) })
+	}
+	return outcome
+}
+
+func (c *cluster) Shutdown(_ context.Context, executorID, agentID string) error {
+	proceed, outcome := c.enter("SHUTDOWN " + executorID)
+	if !proceed {
+		return outcome
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	a := c.agents[agentID]
+	if a == nil || a.executors[executorID] == "" {
+		return outcome
+	}
+	for id, t := range c.tasks {
+		if t.info.Executor.ExecutorID.Value == executorID && !isTerminal(t.state) {
+			c.t.Errorf("executor %s is shut down with task %s", executorID, id)
+		}
+	}
+	delete(a.executors, executorID)
+	a.used -= 100
+	c.postLocked(func(h master.Handler) { h.Failure(agentID, executorID, 0) })
+	return outcome
+}
+
+func (c *cluster) Reconcile(_ context.Context, tasks ...master.Task) error {
+	proceed, outcome := c.enter(fmt.Sprint("RECONCILE ", len(tasks)))
+	if !proceed {
+		return outcome
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if len(tasks) == 0 {
+		for id, t := range c.tasks {
+			if !t.gone && !t.agent.unreachable && !t.agent.recovering {
+				c.answerLocked(master.Task{ID: id, AgentID: t.agent.id})
+			}
+		}
+	}
+	for _, t := range tasks {
+		c.answerLocked(t)
+	}
+	return outcome
+}
+
+// answerLocked is the table of explicit reconciliation.
+func (c *cluster) answerLocked(asked master.Task) {
+	t, a := c.tasks[asked.ID], c.agents[asked.AgentID]
+	s := status(asked.ID, asked.AgentID, mesos.TASK_UNKNOWN, mesos.REASON_RECONCILIATION)
+	switch {
+	case a != nil && a.recovering:
+		return
+	case t != nil && !t.gone && !t.agent.unreachable:
+		s.State, s.Healthy = t.state.Enum(), t.healthy
+		s.ExecutorID = &t.info.Executor.ExecutorID
+	case a == nil || c.amnesia:
+	case a.unreachable:
+		s.State = mesos.TASK_UNREACHABLE.Enum()
+	default:
+		s.State = mesos.TASK_GONE.Enum()
+	}
+	c.sendLocked(s)
+}
+
+// lose makes an agent unreachable.
+func (c *cluster) lose(agentID string) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	a := c.agents[agentID]
+	a.unreachable = true
+	for id, o := range c.offers {
+		if o.agent == a {
+			o.give()
+			delete(c.offers, id)
+			c.postLocked(func(h master.Handler) { h.Rescind(id) })
+		}
+	}
+	for id, t := range c.tasks {
+		if t.agent == a && !isTerminal(t.state) {
+			c.sendLocked(status(id, agentID, mesos.TASK_UNREACHABLE, mesos.REASON_AGENT_REMOVED))
+		}
+	}
+}
+
+// find brings an agent back.
+func (c *cluster) find(agentID string) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	a := c.agents[agentID]
+	a.unreachable, a.recovering = false, false
+	for id, t := range c.tasks {
+		if t.agent == a && !t.gone {
+			s := status(id, agentID, t.state, mesos.REASON_AGENT_REREGISTERED)
+			s.Healthy = t.healthy
+			c.sendLocked(s)
+		}
+	}
+}
+
+// report lets an executor say something about a task.
+func (c *cluster) report(taskID string, st mesos.TaskState, healthy bool, labels ...mesos.Label) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.becomeLocked(c.tasks[taskID], st, &healthy, labels...)
+}
+
+// living tasks of an app by version, whatever the scheduler knows.
+func (c *cluster) living(appID string) map[string][]string {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	alive := make(map[string][]string)
+	for id, t := range c.tasks {
+		if t.payload.App == appID && !isTerminal(t.state) {
+			alive[t.payload.AppVersion] = append(alive[t.payload.AppVersion], id)
+		}
+	}
+	return alive
+}
+
+func (c *cluster) count(appID string) int {
+	n := 0
+	for _, ids := range c.living(appID) {
+		n += len(ids)
+	}
+	return n
+}
+
+func (c *cluster) called(prefix string) int {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	n := 0
+	for _, call := range c.calls {
+		if strings.HasPrefix(call, prefix) {
+			n++
+		}
+	}
+	return n
+}
+
+func (c *cluster) intercept(before func(string) error) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.before = before
+}
