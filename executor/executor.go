@@ -58,15 +58,28 @@ func New(config Config, parts Parts, registries registry.Limits, log zerolog.Log
 // quarter of the time, but no more than 2 s.
 func (c Config) margin() time.Duration { return min(2*time.Second, c.ShutdownGrace/4) }
 
+// oneTaskWait is how long an executor for one task waits for it. The agent sends
+// it right after the subscription.
+const oneTaskWait = 5 * time.Minute
+
 // Run lets tasks come and go until the agent, or the end of ctx, asks for the
 // end of all of them. It returns when they have ended and their statuses are
 // acknowledged, or when the agent's time for that is up.
 func (e *Executor) Run(ctx context.Context) error {
 	defer e.cancel()
-	select {
-	case <-e.ending:
-	case <-ctx.Done():
-		e.endAll("the executor was told to end by a signal")
+	var none <-chan time.Time
+	if e.config.OneTask {
+		none = time.After(oneTaskWait)
+	}
+	for waiting := true; waiting; {
+		select {
+		case <-e.ending:
+			waiting = false
+		case <-ctx.Done():
+			e.endAll("the executor was told to end by a signal")
+		case <-none:
+			e.endUnused()
+		}
 	}
 	<-e.idle()
 	e.mu.Lock()
@@ -215,6 +228,15 @@ func (e *Executor) endAll(why string) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	e.endLocked(why)
+}
+
+// endUnused ends an executor whose only task has never come.
+func (e *Executor) endUnused() {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	if e.begun == 0 {
+		e.endLocked("no task came within " + brief(oneTaskWait))
+	}
 }
 
 func (e *Executor) endLocked(why string) {

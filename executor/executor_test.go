@@ -245,29 +245,35 @@ func TestPanic_CostsOneTask(t *testing.T) {
 	}
 }
 
-// brokenAgent panics at every status but the terminal one.
+// brokenAgent panics at every TASK_KILLING.
 type brokenAgent struct{ *stage }
 
 func (b brokenAgent) Update(status mesos.TaskStatus) error {
-	if !isTerminal(status.GetState()) {
+	if status.GetState() == mesos.TASK_KILLING {
 		panic("bang")
 	}
 	return b.stage.Update(status)
 }
 
 func TestPanic_TwiceStillEndsTheTaskWithNothingLeft(t *testing.T) {
-	s := &stage{onTerm: -1}
+	// The first at KILL, the second when the process resists.
+	s := &stage{onTerm: -1, killTakes: 7 * time.Second}
 	staged(t, s, nil, func(t *testing.T, e *Executor) {
 		e.parts.Agent = brokenAgent{s}
 		e.Launch(taskInfo(t, "t.1", func(info *mesos.TaskInfo, _ *payload.Task) { info.HealthCheck = nil }))
+		synctest.Wait()
+		e.Kill("t.1", &mesos.KillPolicy{GracePeriod: new(mesos.DurationInfo)})
 		time.Sleep(time.Minute)
-		if got := fmt.Sprint(s.statusesOf("t.1")); got != "[TASK_FAILED]" {
+		if got := fmt.Sprint(s.statusesOf("t.1")); got != "[TASK_STARTING TASK_RUNNING TASK_FAILED]" {
 			t.Errorf("statuses %s; %s", got, s.trace())
+		}
+		if m := s.last(t).GetMessage(); !strings.Contains(m, "failed twice") {
+			t.Errorf("message %q", m)
 		}
 		s.mu.Lock()
 		defer s.mu.Unlock()
-		if s.proc != nil && s.proc.left > 0 {
-			t.Error("the process is left")
+		if s.proc.left > 0 || s.entry != absent {
+			t.Errorf("%d processes and entry %v are left", s.proc.left, s.entry)
 		}
 	})
 }
@@ -308,6 +314,20 @@ func TestOneTask_EndsWithItsTask(t *testing.T) {
 		}
 		if got := s.last(t).GetState(); got != mesos.TASK_FINISHED {
 			t.Errorf("ended with %v", got)
+		}
+	})
+}
+
+func TestOneTask_EndsWhenNoneComes(t *testing.T) {
+	sandbox := t.TempDir()
+	synctest.Test(t, func(t *testing.T) {
+		e := newStaged(t, new(stage), sandbox, func(c *Config) { c.OneTask = true })
+		begin := time.Now()
+		if err := e.Run(t.Context()); err != nil {
+			t.Error(err)
+		}
+		if took := time.Since(begin); took != oneTaskWait {
+			t.Errorf("ended after %v", took)
 		}
 	})
 }

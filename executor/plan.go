@@ -242,10 +242,22 @@ func portsOf(info mesos.TaskInfo) []port {
 // maxPorts bounds what a nonsensical range can make of the environment.
 const maxPorts = 1000
 
-// limitsOf is what the kernel is to enforce.
+// limitsOf is what the kernel is to enforce: what was allocated, or for memory
+// the limit that TaskInfo sets above it (infinity is none).
 func limitsOf(info mesos.TaskInfo) process.Limits {
-	return process.Limits{Memory: uint64(scalar(info.Resources, "mem") * (1 << 20)), CPU: scalar(info.Resources, "cpus")}
+	mem := scalar(info.Resources, "mem")
+	if limit, ok := info.Limits["mem"]; ok {
+		mem = limit.Value
+	}
+	limits := process.Limits{CPU: scalar(info.Resources, "cpus")}
+	if mem > 0 && mem < maxMemory {
+		limits.Memory = uint64(mem * (1 << 20))
+	}
+	return limits
 }
+
+// maxMemory in MiB is more than any machine has, and far from overflowing.
+const maxMemory = 1 << 40
 
 func scalar(resources []mesos.Resource, name string) float64 {
 	var sum float64

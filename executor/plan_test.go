@@ -238,6 +238,26 @@ func TestKillGrace_NegativeOnesDoNotCount(t *testing.T) {
 	}
 }
 
+func TestLimitsOf_TakesTheAllocationUnlessTaskInfoSetsAnother(t *testing.T) {
+	for _, tc := range []struct {
+		name   string
+		limits map[string]mesos.Value_Scalar
+		want   uint64
+	}{
+		{"allocation", nil, 32 << 20},
+		{"limit", map[string]mesos.Value_Scalar{"mem": {Value: 64}}, 64 << 20},
+		{"infinity", map[string]mesos.Value_Scalar{"mem": {Value: math.Inf(1)}}, 0},
+		{"nonsense", map[string]mesos.Value_Scalar{"mem": {Value: math.NaN()}}, 0},
+		{"negative", map[string]mesos.Value_Scalar{"mem": {Value: -1}}, 0},
+	} {
+		info := taskInfo(t, "t.1", nil)
+		info.Limits = tc.limits
+		if got := limitsOf(info); got.Memory != tc.want || got.CPU != 0.1 {
+			t.Errorf("%s: %+v, want %d bytes", tc.name, got, tc.want)
+		}
+	}
+}
+
 func TestPlan_TakesACommandFromTaskInfoForGroups(t *testing.T) {
 	value, notShell, variable := "/bin/echo", false, "v"
 	info := mesos.TaskInfo{

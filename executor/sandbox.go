@@ -51,7 +51,9 @@ func (s sandbox) makeTaskDir(dir, username string) error {
 	if uid == os.Geteuid() {
 		return nil
 	}
-	if err := os.Lchown(dir, uid, gid); err != nil {
+	if err := os.Lchown(dir, uid, gid); errors.Is(err, fs.ErrPermission) {
+		return fmt.Errorf("the executor (uid %d) cannot run tasks as user %s: set the task's user to its own, or let the framework's user be root", os.Geteuid(), username)
+	} else if err != nil {
 		return fmt.Errorf("give the task's directory to user %s: %w", username, err)
 	}
 	return nil

@@ -107,6 +107,7 @@ type exit struct {
 	code       int
 	signal     string // "SIGSEGV"; empty when the process exited by itself
 	oom        bool   // the kernel killed a process of the task for memory
+	memory     uint64 // limit of memory that was enforced, in bytes; 0 is none
 	peakMemory uint64 // most memory the task ever used, in bytes; 0 is unknown
 }
 

@@ -141,6 +141,9 @@ func (e exit) String() string {
 	}
 	if e.oom {
 		text += ", out of memory"
+		if e.memory > 0 {
+			text += fmt.Sprintf(" (limit %d MiB, peak %d MiB)", e.memory>>20, e.peakMemory>>20)
+		}
 	}
 	return text
 }

@@ -250,16 +250,25 @@ func (t *task) abandon() {
 	}()
 	t.abort()
 	t.stopChecks()
+	for t.state.spawning {
+		// A process that is being made must not be left to itself.
+		l, ok := t.mail.take()
+		if !ok {
+			<-t.mail.arrived
+			continue
+		}
+		if l.takeOver != nil {
+			l.takeOver()
+		}
+		switch l.event.(type) {
+		case spawned, failed:
+			t.state.spawning = false
+		}
+	}
 	t.deregister(time.Now().Add(t.plan.rules.times.deregister))
 	t.entry.wait(t.plan.rules.times.deregister)
-	for t.process != nil {
-		ctx, cancel := context.WithTimeout(t.ctx, killAttempt)
-		err := t.process.Kill(ctx)
-		cancel()
-		if err == nil || t.ctx.Err() != nil {
-			break
-		}
-		t.log.Error().Err(err).Msg("processes survive SIGKILL")
+	if t.process != nil {
+		t.killUntilGone(t.process, func(error) {})
 	}
 	if !t.terminal {
 		t.report(report{state: mesos.TASK_FAILED, healthy: t.state.reported, check: t.state.check,

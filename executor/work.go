@@ -130,7 +130,7 @@ func (t *task) watch(proc Process) {
 }
 
 func exitOf(e process.Exit) exit {
-	x := exit{code: e.Code, oom: e.OOM, peakMemory: e.PeakMemory}
+	x := exit{code: e.Code, oom: e.OOM, memory: e.MemoryLimit, peakMemory: e.PeakMemory}
 	if e.Signal != 0 {
 		x.signal = unix.SignalName(syscall.Signal(e.Signal))
 	}
@@ -151,20 +151,29 @@ func (t *task) terminate() {
 func (t *task) killTree() {
 	proc := t.process
 	t.beside(func() {
-		for attempt := killAttempt; t.ctx.Err() == nil; attempt = min(2*attempt, maxKillAttempt) {
-			ctx, cancel := context.WithTimeout(t.ctx, attempt)
-			err := proc.Kill(ctx)
-			cancel()
-			if err == nil {
-				t.post(treeEnded{exit: exitOf(proc.Exit())})
-				return
-			}
-			t.log.Error().Err(err).Msg("processes survive SIGKILL")
-			t.post(stuck{processes: err.Error()})
-			// An error that came at once must not turn this into a busy loop.
-			sleep(ctx, attempt)
+		if t.killUntilGone(proc, func(err error) { t.post(stuck{processes: err.Error()}) }) {
+			t.post(treeEnded{exit: exitOf(proc.Exit())})
 		}
 	})
+}
+
+// killUntilGone returns true when nothing is left, or false at the task's end,
+// and tells after each attempt what resists.
+func (t *task) killUntilGone(proc Process, resists func(error)) bool {
+	for attempt := killAttempt; t.ctx.Err() == nil; attempt = min(2*attempt, maxKillAttempt) {
+		ctx, cancel := context.WithTimeout(t.ctx, attempt)
+		err := proc.Kill(ctx)
+		if err == nil {
+			cancel()
+			return true
+		}
+		t.log.Error().Err(err).Msg("processes survive SIGKILL")
+		resists(err)
+		// An error that came at once must not turn this into a busy loop.
+		<-ctx.Done()
+		cancel()
+	}
+	return false
 }
 
 // startChecks begins the health check.
