@@ -29,7 +29,6 @@ const deadline = 60 * time.Second
 type framework struct {
 	*master.Client
 	t      *testing.T
-	id     string
 	ctx    context.Context
 	cancel context.CancelFunc
 	done   chan struct{}
@@ -58,7 +57,7 @@ func startFramework(t *testing.T, client *master.Client, id string) *framework {
 		Client: client, t: t, done: make(chan struct{}), changed: make(chan struct{}),
 		seen: map[string]bool{}, states: map[string][]string{}, answers: map[string]string{},
 	}
-	f.ctx, f.cancel = context.WithTimeout(context.Background(), 2*deadline)
+	f.ctx, f.cancel = context.WithTimeout(context.Background(), 4*deadline)
 	go func() {
 		defer close(f.done)
 		f.err = client.Run(f.ctx, func() master.Framework {
@@ -338,20 +337,18 @@ func TestLeaderFromZooKeeper(t *testing.T) {
 	f.await("first", func() bool { return len(f.subscriptions) == 1 && f.subscriptions[0].URL == first.MasterURL() })
 	announce(second)
 	// ZooKeeper's own death is no reason to leave a master that answers.
-	ctx, cancel := context.WithTimeout(f.ctx, deadline)
-	defer cancel()
-	if err := server.Restart(ctx); err != nil {
+	if err := server.Restart(f.ctx); err != nil {
 		t.Fatal(err)
 	}
 	if err := f.Revive(f.ctx); err != nil {
 		t.Errorf("call while ZooKeeper was away: %v", err)
 	}
-	for {
+	for { // each attempt waits until the server has been tried for a second
 		err := conn.Delete(node, -1)
 		if err == nil {
 			break
 		}
-		if ctx.Err() != nil || errors.Is(err, zk.ErrNoNode) {
+		if f.ctx.Err() != nil || errors.Is(err, zk.ErrNoNode) {
 			t.Fatal(err)
 		}
 	}

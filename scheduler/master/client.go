@@ -196,7 +196,7 @@ func (c *Client) Run(ctx context.Context, framework func() Framework, h Handler)
 			continue
 		}
 		pause, report := backoff.failed(time.Now(), subscribed && time.Since(began) > steady, rand.Float64())
-		if report {
+		if report && !subscribed { // the end of a subscription has its own line
 			c.log.Warn().Str(keyMaster, leader.url).Err(err).Int(keyAttempts, backoff.failures).Stringer(keyPause, pause).Msg("master_not_reached")
 		}
 		if !sleep(ctx, pause, c.finder.moved(leader)) {

@@ -81,8 +81,10 @@ func (c *Client) attempt(ctx context.Context, leader master, framework Framework
 			err = errStreamClosed
 		}
 		c.current.Store(nil)
-		if subscribed {
+		if subscribed && ctx.Err() == nil {
 			c.log.Warn().Str(keyMaster, leader.url).Err(err).Msg("subscription_ended")
+		}
+		if subscribed {
 			h.Disconnected(err)
 		}
 		return subscribed, err
