@@ -8,7 +8,9 @@ import (
 	"net/http"
 	"os"
 	"os/exec"
+	"slices"
 	"strconv"
+	"sync"
 	"syscall"
 	"testing"
 	"time"
@@ -135,4 +137,50 @@ func BenchmarkTCP(b *testing.B) {
 		}
 	}
 	b.ReportMetric(float64((cpu()-before).Microseconds())/float64(b.N), "us-cpu/op")
+}
+
+// BenchmarkThousand runs 1,000 checks at 1 s for some seconds; budget: p99
+// lateness 50 ms on one core.
+func BenchmarkThousand(b *testing.B) {
+	const checks, lasts = 1000, 6 * time.Second
+	port := serveElsewhere(b)
+	for b.Loop() {
+		p := NewProber(0)
+		ctx, cancel := context.WithTimeout(context.Background(), lasts)
+		var (
+			wg   sync.WaitGroup
+			mu   sync.Mutex
+			late []time.Duration
+		)
+		before := cpu()
+		for i := range checks {
+			c := Default()
+			c.Delay, c.Interval = 0, time.Second
+			c.HTTP = &HTTP{Port: port}
+			var due time.Time
+			n := 0
+			m, err := NewMonitor(p, c, Task{ID: "bench." + strconv.Itoa(i), Observe: func(r Result) {
+				mu.Lock()
+				defer mu.Unlock()
+				if !r.OK() {
+					b.Error(r.Message)
+				}
+				// The first pause is shortened to spread the checks.
+				if n++; n > 2 {
+					late = append(late, max(0, r.Started.Sub(due)))
+				}
+				due = r.Started.Add(r.Duration + c.Interval)
+			}})
+			if err != nil {
+				b.Fatal(err)
+			}
+			wg.Go(func() { m.Run(ctx, func(Event) {}) })
+		}
+		wg.Wait()
+		cancel()
+		slices.Sort(late)
+		b.ReportMetric(late[len(late)*99/100].Seconds()*1000, "ms-late-p99")
+		b.ReportMetric(float64(len(late)), "probes")
+		b.ReportMetric((cpu()-before).Seconds()/lasts.Seconds()*100, "%-of-core")
+	}
 }

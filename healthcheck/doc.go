@@ -41,7 +41,7 @@
 //
 // A failure does not count when this process was too slow to judge: its timer
 // fired, or its clock ran, more than a quarter of the timeout late, or the
-// limit of concurrent probes held it up as long ([Result.Late]).
+// limit on bursts of probes held it up as long ([Result.Late]).
 //
 // A failure does not count while the task is snoozed: the file
 // [Task.SnoozeFile] (by convention [SnoozeFile] in the task's folder) exists

@@ -207,39 +207,80 @@ func TestMonitor_AgeCountsFromTheStartOfTheTask(t *testing.T) {
 	})
 }
 
-// A failure that was found late, because other probes took all places, says
+// A failure that was found late, because too many probes were in the way, says
 // nothing about the task.
 func TestMonitor_LateFailuresDoNotCount(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		p := NewProber(1)
 		c := check(0, 10*second, 0, 1)
-		c.Timeout = 20 * second
 		c.Command = &Command{Shell: "check"}
-		hog := c
-		hog.Timeout = 8 * second // more than a quarter of 20 s
-
 		s := &script{answers: "f", start: time.Now()}
 		var results []Result
 		m, err := NewMonitor(p, c, Task{ID: "web.1", Run: s.run, Observe: func(r Result) { results = append(results, r) }})
 		if err != nil {
 			t.Fatal(err)
 		}
-		hold := make(chan struct{})
+		// Each keeps the only place for a tenth of a second.
+		const crowd = 60
+		hang := func(ctx context.Context, _ Command) (CommandResult, error) {
+			<-ctx.Done()
+			return CommandResult{}, ctx.Err()
+		}
 		var wg sync.WaitGroup
-		wg.Go(func() {
-			p.Probe(t.Context(), &hog, func(ctx context.Context, _ Command) (CommandResult, error) {
-				close(hold)
-				<-ctx.Done()
-				return CommandResult{}, ctx.Err()
-			}, time.Now())
-		})
-		<-hold
+		for range crowd {
+			wg.Go(func() { p.Probe(t.Context(), &c, hang, time.Now()) })
+		}
+		synctest.Wait()
 		ctx, cancel := context.WithTimeout(t.Context(), 10*second)
 		defer cancel()
 		m.Run(ctx, func(e Event) { t.Errorf("event %+v", e) })
 		wg.Wait()
 		if len(results) != 1 || !results[0].Late || results[0].OK() {
 			t.Errorf("results %+v, want one late failure", results)
+		}
+	})
+}
+
+// Tasks that hang cost their own timeout only: others are asked on time.
+func TestMonitor_HangingTasksHoldUpNobody(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		p := NewProber(DefaultConcurrency)
+		c := check(0, second, 0, 3)
+		c.Command = &Command{Shell: "check"}
+		ctx, cancel := context.WithTimeout(t.Context(), 5*time.Minute)
+		defer cancel()
+		start := time.Now()
+		var wg sync.WaitGroup
+		var mu sync.Mutex
+		thresholds := 0
+		for i := range 1000 {
+			s := &script{answers: "f", takes: time.Hour, start: start}
+			m, err := NewMonitor(p, c, Task{ID: fmt.Sprint("hangs.", i), Run: s.run})
+			if err != nil {
+				t.Fatal(err)
+			}
+			wg.Go(func() {
+				m.Run(ctx, func(e Event) {
+					mu.Lock()
+					defer mu.Unlock()
+					if e.Kind == Threshold {
+						thresholds++
+					}
+				})
+			})
+		}
+		s := &script{answers: "s", start: start}
+		m, err := NewMonitor(p, c, Task{ID: "answers.1", Run: s.run})
+		if err != nil {
+			t.Fatal(err)
+		}
+		m.Run(ctx, func(Event) {})
+		wg.Wait()
+		if n := len(s.asked); n < 200 {
+			t.Errorf("a task that answers was asked %d times in 5 minutes at 1s, beside 1000 that hang", n)
+		}
+		if thresholds != 1000 {
+			t.Errorf("%d of 1000 hanging tasks reached the threshold", thresholds)
 		}
 	})
 }

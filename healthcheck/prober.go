@@ -9,9 +9,14 @@ import (
 	"time"
 )
 
-// DefaultConcurrency is how many probes of one [Prober] run at the same time
-// unless it is told otherwise.
-const DefaultConcurrency = 64
+const (
+	// DefaultConcurrency is how many probes of one [Prober] are in their first
+	// moments at the same time unless it is told otherwise.
+	DefaultConcurrency = 64
+	// firstMoments is how long a probe counts among those. Nearly all are
+	// finished by then; one that hangs only waits, and must not hold up others.
+	firstMoments = 100 * time.Millisecond
+)
 
 // Prober performs probes. It is safe for concurrent use; one serves a process.
 type Prober struct {
@@ -20,8 +25,9 @@ type Prober struct {
 	buffers sync.Pool
 }
 
-// NewProber returns a prober that performs at most concurrency probes at the
-// same time; 0 means [DefaultConcurrency]. Commands count too.
+// NewProber returns a prober that levels bursts: at most so many probes are in
+// their first 100 ms at the same time. 0 means [DefaultConcurrency]. Commands
+// count too.
 func NewProber(concurrency int) *Prober {
 	if concurrency <= 0 {
 		concurrency = DefaultConcurrency
@@ -35,7 +41,9 @@ func NewProber(concurrency int) *Prober {
 func (p *Prober) Probe(ctx context.Context, c *Check, run Runner, due time.Time) Result {
 	select {
 	case p.slots <- struct{}{}:
-		defer func() { <-p.slots }()
+		leave := sync.OnceFunc(func() { <-p.slots })
+		defer leave()
+		defer time.AfterFunc(firstMoments, leave).Stop()
 	case <-ctx.Done():
 		return Result{Reason: ReasonRun, Message: "stopped"}
 	}
