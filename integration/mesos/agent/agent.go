@@ -56,7 +56,10 @@ type Agent struct {
 	socket   net.Listener // domain socket, or nil
 	servers  []*http.Server
 	fetcher  *fetcher
-	started  time.Time
+	// hierarchies are where containers' cgroups are made; none with the posix
+	// launcher.
+	hierarchies []hierarchy
+	started     time.Time
 
 	ctx    context.Context // ends with this life
 	cancel context.CancelFunc
@@ -138,7 +141,11 @@ func (a *Agent) Start() error {
 		}
 	}
 	a.serve()
-	if err := a.recover(); err != nil {
+	err = a.prepareCgroups()
+	if err == nil {
+		err = a.recover()
+	}
+	if err != nil {
 		a.Kill()
 		return fmt.Errorf("recover from %s: %w", a.cfg.WorkDir, err)
 	}

@@ -55,8 +55,9 @@ type Config struct {
 	AuthenticateExecutors bool
 	// CgroupRoot makes the agent put every executor into a cgroup of its own below
 	// this name, in every cgroup v1 hierarchy that Mesos uses or in the v2
-	// hierarchy, as with --launcher=linux; it needs root. Default "": the posix
-	// launcher.
+	// hierarchy, as with --launcher=linux; it needs root. Agents of one machine need
+	// different names: at its start an agent destroys what it does not know there.
+	// Default "": the posix launcher.
 	CgroupRoot string
 
 	// ExecutorRegistrationTimeout is how long an executor may take from the launch

@@ -24,7 +24,8 @@ type containerSpec struct {
 	Environment []string
 	User        *account // nil: the agent's own
 	UserName    string
-	Cgroups     []string // directories whose cgroup.procs the helper enters
+	Cgroups     []string // the container's own, one per hierarchy
+	Enter       []string // those of them, or below them, that the helper enters
 	URIs        []fetchItem
 }
 
@@ -136,7 +137,7 @@ func startContainer(spec containerSpec) (*container, error) {
 	}
 	cmd, closeFiles, err := helperCommand("launch", spec, helperInput{Launch: &launchInput{
 		Shell: spec.Shell, Value: spec.Value, Arguments: spec.Arguments, Environment: spec.Environment,
-		User: spec.User.credential(), StatusFile: filepath.Join(spec.RuntimeDir, "status"), Cgroups: spec.Cgroups,
+		User: spec.User.credential(), StatusFile: filepath.Join(spec.RuntimeDir, "status"), Cgroups: spec.Enter,
 	}})
 	if err != nil {
 		return nil, err
@@ -144,6 +145,13 @@ func startContainer(spec containerSpec) (*container, error) {
 	defer closeFiles()
 	if err := cmd.Start(); err != nil {
 		return nil, err
+	}
+	// The helper enters by itself before it starts the executor; doing it here as
+	// well makes sure that a container destroyed at once is found.
+	for _, directory := range spec.Enter {
+		if err := os.WriteFile(filepath.Join(directory, "cgroup.procs"), strconv.AppendInt(nil, int64(cmd.Process.Pid), 10), 0); err != nil {
+			return nil, errors.Join(err, cmd.Process.Kill(), cmd.Wait())
+		}
 	}
 	c := &container{id: spec.ID, pid: cmd.Process.Pid, runtime: spec.RuntimeDir, cgroups: spec.Cgroups, done: make(chan struct{})}
 	helpers.Lock()

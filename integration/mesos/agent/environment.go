@@ -20,6 +20,7 @@ func (a *Agent) containerSpecLocked(e *executor) containerSpec {
 		Arguments:   command.GetArguments(),
 		Environment: a.environmentLocked(e),
 		UserName:    e.user,
+		Cgroups:     a.cgroupsOf(e.container),
 	}
 	if e.user != "" {
 		// The sandbox could be given to this user a moment ago.

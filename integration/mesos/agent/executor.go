@@ -42,6 +42,7 @@ type executor struct {
 	completed []*task
 
 	process *container // nil until the helper runs
+	memory  int64      // hard limit of its cgroup in bytes, 0 before there is one
 	// destroying is set when the container has been told to end, so that a launch
 	// in progress gives up.
 	destroying bool
@@ -56,6 +57,8 @@ type termination struct {
 	state   mesos.TaskState
 	reason  mesos.TaskStatus_Reason
 	message string
+	// limitation is what was exceeded, if that was the reason.
+	limitation *mesos.TaskResourceLimitation
 }
 
 // stage is how far a task has come.

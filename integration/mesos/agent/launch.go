@@ -179,7 +179,10 @@ func (a *Agent) runContainer(e *executor, spec containerSpec) {
 			a.mu.Unlock()
 			return
 		}
-		if process, err = startContainer(spec); err == nil {
+		if spec.Enter, err = a.makeCgroupsLocked(e); err == nil {
+			process, err = startContainer(spec)
+		}
+		if err == nil {
 			e.process = process
 			if e.framework.checkpoints() {
 				err = a.savePID(e, process)
@@ -209,6 +212,9 @@ func (a *Agent) runContainer(e *executor, spec containerSpec) {
 
 // awaitContainer waits for the end of a container's helper and cleans up after it.
 func (a *Agent) awaitContainer(e *executor, process *container) {
+	if len(a.hierarchies) > 0 {
+		a.wg.Go(func() { a.watchMemory(e, process) })
+	}
 	select {
 	case <-process.done:
 	case <-a.ctx.Done():
@@ -216,6 +222,7 @@ func (a *Agent) awaitContainer(e *executor, process *container) {
 	}
 	// What the executor has left in its session and group goes with it.
 	process.destroy()
+	a.removeCgroups(process.cgroups)
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	if a.phase != dead {
@@ -231,7 +238,6 @@ func (a *Agent) executorEndedLocked(e *executor, status int32) {
 	a.stopTimerLocked(e.grace)
 	e.registration, e.grace = nil, nil
 	e.closeStreamLocked(a)
-	a.removeCgroup(e)
 	a.saveSentinel(e)
 	a.log.Info().Str(keyFramework, f.id).Str(keyExecutor, e.id).Int32(keyStatus, status).Msg("executor ended")
 	exited := link.ExitedExecutor{
@@ -254,7 +260,9 @@ func (a *Agent) executorEndedLocked(e *executor, status int32) {
 	}
 	for _, s := range []stage{launched, queued} {
 		for _, t := range e.in(s) {
-			a.updateLocked(f, a.statusLocked(t.info.TaskID.Value, e.id, why.state, why.reason, why.message))
+			status := a.statusLocked(t.info.TaskID.Value, e.id, why.state, why.reason, why.message)
+			status.Limitation = why.limitation
+			a.updateLocked(f, status)
 		}
 	}
 	if len(e.tasks) == 0 {

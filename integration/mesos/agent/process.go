@@ -104,7 +104,10 @@ func (c *container) destroy() {
 	const patience = 10 * time.Second
 	deadline := time.Now().Add(patience)
 	for pause := time.Millisecond; ; pause = min(2*pause, 50*time.Millisecond) {
-		pids := append(tree(listProcesses(), c.pid), cgroupProcesses(c.cgroups)...)
+		pids := cgroupProcesses(c.cgroups)
+		if c.pid > 0 {
+			pids = append(pids, tree(listProcesses(), c.pid)...)
+		}
 		for _, pid := range pids {
 			// Stopped first, so that nothing forks away between two looks.
 			_ = syscall.Kill(pid, syscall.SIGSTOP)

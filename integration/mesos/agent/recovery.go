@@ -35,7 +35,13 @@ func (a *Agent) recover() error {
 			a.wg.Go(func() { a.awaitContainer(e, e.process) })
 		}
 	}
-	a.removeUnknownCgroups()
+	known := make(map[string]bool)
+	for _, f := range a.frameworks {
+		for _, e := range f.order {
+			known[e.container] = true
+		}
+	}
+	a.removeUnknownCgroups(known)
 	return nil
 }
 
