@@ -37,7 +37,8 @@
 //     are reused: the main process stays unreaped as long as its id or its
 //     process group is used, other processes are signalled through a pidfd, or
 //     while frozen, or as unreaped children of this process.
-//   - Children that other code of this process started (os/exec) are not reaped.
+//   - Children that other code of this process started are not reaped, as long
+//     as they stay in this process's group, where os/exec leaves them.
 //   - A task is in its own process group and in its parent's session, because
 //     Mesos' posix launcher finds what is left of a dead executor by session.
 //   - A task's environment appears in no argument list and no file.

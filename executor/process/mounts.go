@@ -35,7 +35,7 @@ func (m cgroupMount) dir(cgroup string) (string, bool) {
 	return filepath.Join(m.point, rel), true
 }
 
-// cgroups is what /proc tells about this process's place.
+// cgroupView is what /proc tells about this process's place.
 type cgroupView struct {
 	mounts []cgroupMount
 	// v1 maps a controller to this process's cgroup, v2 is that of the unified

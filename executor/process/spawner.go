@@ -18,7 +18,10 @@ import (
 //     child is born in a directory that its user could not enter from the root,
 //     and with its umask, although neither is a parameter of Go's fork.
 //
-// Forks happen one after the other, as in all Go programs.
+// Forks happen one after the other, as in all Go programs, and each lasts until
+// its exec has succeeded: a program on a file system that hangs holds up later
+// starts (not the tasks that run, nor their ends), which then fail at their
+// deadline.
 type spawner struct {
 	requests chan func()
 	stop     chan struct{}
