@@ -26,14 +26,14 @@ import (
 // cluster is one agent, and a scheduler that is subscribed.
 type cluster struct {
 	*probe.Scheduler
-	t      *testing.T
+	t      testing.TB
 	mesos  *emulator.Cluster
 	user   string
 	env    map[string]string
 	offers []mesos.Offer
 }
 
-func newCluster(t *testing.T, env map[string]string, changes ...func(*agent.Config)) *cluster {
+func newCluster(t testing.TB, env map[string]string, changes ...func(*agent.Config)) *cluster {
 	t.Helper()
 	me, err := user.Current()
 	if err != nil {
@@ -100,6 +100,19 @@ func (c *cluster) file(id, name string) string {
 		c.t.Fatal(err)
 	}
 	return string(data)
+}
+
+// parent is the process id of the executor, which a task has printed.
+func (c *cluster) parent(id string) int {
+	c.t.Helper()
+	for end := time.Now().Add(probe.Patience); ; time.Sleep(5 * time.Millisecond) {
+		if pid, err := strconv.Atoi(strings.TrimSpace(c.file(id, "stdout"))); err == nil {
+			return pid
+		}
+		if time.Now().After(end) {
+			c.t.Fatal("the task does not say who its parent is")
+		}
+	}
 }
 
 // next returns the next status, acknowledged.
@@ -273,19 +286,11 @@ func TestShutdown_EndsTasksThenTheExecutor(t *testing.T) {
 
 func TestSignal_ToTheExecutorIsAShutdown(t *testing.T) {
 	c := newCluster(t, nil)
-	// The task's parent is the executor.
 	task := c.task("a", &payload.Task{Command: &payload.Command{Shell: "trap 'exit 0' TERM; echo $PPID; while :; do sleep 0.05; done"}}, nil)
 	c.Accept(0, c.offers, probe.Launch(task))
 	c.want(mesos.TASK_STARTING)
 	c.want(mesos.TASK_RUNNING)
-	var pid int
-	for end := time.Now().Add(probe.Patience); pid == 0; time.Sleep(5 * time.Millisecond) {
-		pid, _ = strconv.Atoi(strings.TrimSpace(c.file("a", "stdout")))
-		if time.Now().After(end) {
-			t.Fatal("the task does not say who its parent is")
-		}
-	}
-	if err := syscall.Kill(pid, syscall.SIGTERM); err != nil {
+	if err := syscall.Kill(c.parent("a"), syscall.SIGTERM); err != nil {
 		t.Fatal(err)
 	}
 	c.want(mesos.TASK_KILLING)

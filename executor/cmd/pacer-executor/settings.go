@@ -14,17 +14,27 @@ import (
 	"pacer/secrets/vault"
 )
 
-const help = `Runs tasks for a Mesos agent, which starts it and sets MESOS_*. Settings:
+const help = `Runs tasks for a Mesos agent, which starts it and sets MESOS_*. Further settings are environment variables:
 
-PACER_ALLOWED_USERS: Unix users that tasks may run as, comma-separated (default FrameworkInfo.user, unless that is root).
-PACER_ADVERTISE_HOST: host under which tasks are registered (default the agent's hostname).
-PACER_ZK, PACER_ZK_PATH, PACER_ZK_AUTH_FILE: ZooKeeper for registration, zk://host:port,.../prefix.
-PACER_VAULT_AUTH, PACER_VAULT_ROLE, PACER_VAULT_MOUNT, PACER_VAULT_TOKEN_FILE, PACER_SECRETS_TEMPLATE, and Vault's own VAULT_ADDR, VAULT_CACERT, ...: Vault for secrets.
-PACER_CGROUP_PARENT: cgroup for tasks where Mesos makes none.
-PACER_KILL_GRACE: between SIGTERM and SIGKILL for tasks that do not say (default 3s).
-PACER_MAX_DRAIN: longest drain delay a label may ask for (default 5m).
-PACER_ONE_TASK: 1 to end with the only task.
-PACER_LOG_LEVEL: debug, info, warn or error (default info).`
+    PACER_ALLOWED_USERS    Unix users that tasks may run as, comma-separated
+                           (default FrameworkInfo.user, unless that is root)
+    PACER_ADVERTISE_HOST   host under which tasks are registered (default the
+                           agent's hostname)
+    PACER_ZK               ZooKeeper for registration, zk://host:port,.../prefix
+    PACER_ZK_PATH          path of a service there (default /<prefix>/{name})
+    PACER_ZK_AUTH_FILE     file with credentials and ACL
+    VAULT_ADDR, ...        Vault for secrets, as Vault's own command line has it
+    PACER_VAULT_AUTH       how to log in: jwt (default) or token
+    PACER_VAULT_ROLE, PACER_VAULT_MOUNT, PACER_VAULT_TOKEN_FILE
+    PACER_SECRETS_TEMPLATE paths that an app may name, secret/data/{app}/*
+    PACER_CGROUP_PARENT    cgroup for tasks where Mesos makes none
+    PACER_KILL_GRACE       between SIGTERM and SIGKILL for tasks that do not say
+                           (default 3s)
+    PACER_MAX_DRAIN        longest drain delay that a label may ask for
+                           (default 5m)
+    PACER_ONE_TASK         1 to end with the only task
+    PACER_AGENT_TLS, ...   HTTPS towards the agent: on, off or insecure
+    PACER_LOG_LEVEL        debug, info, warn or error (default info)`
 
 // Names of the settings that no part of the executor reads by itself.
 const (
