@@ -3,12 +3,15 @@ package mesos_test
 import (
 	"context"
 	"os"
+	"slices"
+	"strings"
 	"testing"
 
 	mesos "github.com/mesos/mesos-go/api/v1/lib"
 	"github.com/mesos/mesos-go/api/v1/lib/scheduler"
 
 	emulator "pacer/integration/mesos"
+	"pacer/integration/mesos/master"
 	"pacer/integration/mesos/probe"
 	"pacer/integration/mesos/wire"
 )
@@ -144,5 +147,78 @@ func TestMasterFailover(t *testing.T) {
 				t.Error(err)
 			}
 		})
+	}
+}
+
+func TestLogAndAwait(t *testing.T) {
+	c := emulator.New(t, emulator.Config{})
+	s := probe.Connect(t, c.MasterURL(), wire.JSON, probe.FrameworkInfo())
+	ctx, cancel := context.WithTimeout(t.Context(), probe.Patience)
+	defer cancel()
+	err := c.Await(ctx, "an offer", func(entries []master.Entry) bool {
+		return slices.ContainsFunc(entries, func(e master.Entry) bool {
+			event, ok := e.Message.(*scheduler.Event)
+			return ok && e.To == s.ID && event.Type == scheduler.Event_OFFERS
+		})
+	})
+	if err != nil {
+		t.Error(err)
+	}
+	if len(c.Log()) == 0 {
+		t.Error("nothing was recorded")
+	}
+	past, cancel := context.WithCancel(t.Context())
+	cancel()
+	err = c.Await(past, "the impossible", func([]master.Entry) bool { return false })
+	if err == nil || !strings.Contains(err.Error(), "the impossible") {
+		t.Errorf("got %v, want the thing named", err)
+	}
+}
+
+func TestAgentsOfOneMachineOfferDifferentPorts(t *testing.T) {
+	first := emulator.New(t, emulator.Config{Agents: 2})
+	second := emulator.New(t, emulator.Config{})
+	seen := map[uint64]bool{}
+	for _, c := range []*emulator.Cluster{first, second} {
+		s := probe.Connect(t, c.MasterURL(), wire.JSON, probe.FrameworkInfo())
+		for n := 0; n < len(c.Nodes()); {
+			for _, offer := range s.Offers() {
+				n++
+				for _, r := range offer.Resources {
+					for _, x := range r.GetRanges().GetRange() {
+						if seen[x.Begin] {
+							t.Errorf("port %d is offered twice", x.Begin)
+						}
+						seen[x.Begin] = true
+						if got := x.End - x.Begin + 1; got != 100 {
+							t.Errorf("%d ports", got)
+						}
+					}
+				}
+			}
+		}
+	}
+}
+
+func TestAgentWithANewID(t *testing.T) {
+	c := emulator.New(t, emulator.Config{})
+	before := c.Node(0).ID()
+	if err := c.Node(0).Forget(); err == nil {
+		t.Error("a running agent was made to forget")
+	}
+	c.Node(0).Kill()
+	if err := c.Node(0).Forget(); err != nil {
+		t.Fatal(err)
+	}
+	if err := c.Node(0).Start(); err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithTimeout(t.Context(), probe.Patience)
+	defer cancel()
+	if err := c.AwaitAgents(ctx, 1); err != nil {
+		t.Fatal(err)
+	}
+	if after := c.Node(0).ID(); after == before || after == "" {
+		t.Errorf("id %s, before %s", after, before)
 	}
 }

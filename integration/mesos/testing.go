@@ -17,7 +17,7 @@ type T interface {
 
 // New starts a cluster that records everything, waits for its agents and closes it
 // when the test ends. Allocation cycles are short unless the configuration says how
-// long they are, and agents register at once.
+// long they are, and agents register soon.
 func New(t T, config Config) *Cluster {
 	t.Helper()
 	config.Record = true
@@ -28,7 +28,7 @@ func New(t T, config Config) *Cluster {
 	if config.Agent != nil {
 		common = *config.Agent
 	}
-	common.RegistrationBackoff = 0
+	common.RegistrationBackoff = min(common.RegistrationBackoff, 50*time.Millisecond)
 	config.Agent = &common
 	c, err := Start(config)
 	if err != nil {

@@ -109,6 +109,7 @@ func (m *Master) authenticate(r *http.Request) (principal string, refusal *wire.
 	}
 	return "", &wire.Refusal{
 		Status: http.StatusUnauthorized,
+		Body:   "401 Unauthorized.",
 		Header: http.Header{"Www-Authenticate": {`Basic realm="mesos-master-scheduler"`}},
 	}
 }

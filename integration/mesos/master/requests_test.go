@@ -254,8 +254,8 @@ func TestAuthentication(t *testing.T) {
 		}
 		return response.StatusCode, text
 	}
-	if code, _ := post("", "", `{}`); code != 401 {
-		t.Errorf("without credentials: %d", code)
+	if code, text := post("", "", `{}`); code != 401 || text != "401 Unauthorized." {
+		t.Errorf("without credentials: %d %s", code, text)
 	}
 	if code, _ := post("p1", "wrong", `{}`); code != 401 {
 		t.Errorf("wrong password: %d", code)
