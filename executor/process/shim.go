@@ -150,13 +150,20 @@ func (s *Supervisor) launchShim(ctx context.Context, t tree, l launch, limits []
 		return nil, fmt.Errorf("start the shim: %w", err)
 	}
 	defer func() {
-		if err != nil {
-			s.reaper.abandon(c)
-			select {
-			case <-c.exited:
-			case <-time.After(cleanUpTime):
-			}
+		if err == nil {
+			return
 		}
+		// Usually the shim alone; the whole tree if only its report was late.
+		clean, cancel := context.WithTimeout(context.WithoutCancel(ctx), cleanUpTime)
+		defer cancel()
+		c.signal(unix.SIGKILL, true)
+		_, kerr := killTree(clean, t)
+		select {
+		case <-c.exited:
+		case <-clean.Done():
+		}
+		s.reaper.abandon(c)
+		err = errors.Join(err, kerr)
 	}()
 	ordersRead.Close()
 	reportWrite.Close()
