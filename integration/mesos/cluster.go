@@ -288,7 +288,9 @@ func (c *Cluster) Failover() error {
 }
 
 // Close ends everything: executors are asked to end, killed after CloseGrace, and
-// nothing of the cluster runs any more when it returns.
+// nothing of the cluster runs any more when it returns. The exception are executors
+// whose agent was killed and did not come back: they end with the last cluster of
+// this process.
 func (c *Cluster) Close() error {
 	c.mu.Lock()
 	if c.closed {

@@ -2,7 +2,6 @@ package master_test
 
 import (
 	"encoding/json"
-	"net/http"
 	"testing"
 	"time"
 
@@ -267,77 +266,5 @@ func TestTwoFrameworksShareAgents(t *testing.T) {
 	// The first one still holds an agent, so the other one is next.
 	if got := second.Offers(); len(got) != 1 || got[0].AgentID != offers[0].AgentID {
 		t.Errorf("offers to the second framework: %v", got)
-	}
-}
-
-func TestPlainEndpoints(t *testing.T) {
-	m, l := start(t, quick)
-	s, agent := running(t, m, l, probe.FrameworkInfo())
-	get := func(path string, answer any) {
-		t.Helper()
-		request, err := http.NewRequest(http.MethodGet, m.URL()+path, nil)
-		if err != nil {
-			t.Fatal(err)
-		}
-		request.Close = true
-		response, err := http.DefaultClient.Do(request)
-		if err != nil {
-			t.Fatal(err)
-		}
-		defer response.Body.Close()
-		if response.StatusCode != http.StatusOK {
-			t.Fatalf("%s: %s", path, response.Status)
-		}
-		if answer != nil {
-			if err := json.NewDecoder(response.Body).Decode(answer); err != nil {
-				t.Fatalf("%s: %v", path, err)
-			}
-		}
-	}
-	get("/health", nil)
-	var version struct{ Version string }
-	if get("/version", &version); version.Version != "1.12.0" {
-		t.Errorf("version %q", version.Version)
-	}
-	metrics := map[string]float64{}
-	get("/metrics/snapshot", &metrics)
-	for name, want := range map[string]float64{
-		"master/elected": 1, "master/tasks_running": 1, "master/tasks_finished": 0, "master/frameworks_active": 1,
-		"master/slaves_active": 1, "master/cpus_total": 4, "master/cpus_used": 0.2, "master/messages_launch_tasks": 1,
-	} {
-		if metrics[name] != want {
-			t.Errorf("%s is %v, want %v", name, metrics[name], want)
-		}
-	}
-	var state struct {
-		Slaves     []struct{ ID string }
-		Frameworks []struct {
-			ID    string
-			Tasks []struct{ ID, State string }
-		}
-	}
-	get("/master/state", &state)
-	if state.Slaves[0].ID != agent.id || state.Frameworks[0].ID != s.ID || state.Frameworks[0].Tasks[0].State != "TASK_RUNNING" {
-		t.Errorf("state: %+v", state)
-	}
-	var health struct {
-		Get struct{ Healthy bool } `json:"get_health"`
-	}
-	if operate(t, m, `{"type":"GET_HEALTH"}`, &health); !health.Get.Healthy {
-		t.Error("not healthy")
-	}
-	for _, call := range []string{"GET_STATE", "GET_AGENTS", "GET_EXECUTORS", "GET_TASKS", "GET_VERSION", "GET_MASTER"} {
-		var answer map[string]any
-		if operate(t, m, `{"type":"`+call+`"}`, &answer); answer["type"] != call {
-			t.Errorf("%s: %v", call, answer)
-		}
-	}
-	if code := operate(t, m, `{"type":"TEARDOWN","teardown":{"framework_id":{"value":"nope"}}}`, nil); code != 400 {
-		t.Errorf("TEARDOWN of nobody: %d", code)
-	}
-	response, _ := probe.Post(t, m.URL()+"/master/teardown", http.Header{"Content-Type": {"application/x-www-form-urlencoded"}},
-		[]byte("frameworkId="+s.ID))
-	if response.StatusCode != http.StatusOK {
-		t.Errorf("/teardown: %s", response.Status)
 	}
 }

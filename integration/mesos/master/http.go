@@ -27,7 +27,10 @@ func (m *Master) handler() http.Handler {
 		{"/version", m.serveVersion},
 		{"/metrics/snapshot", m.serveMetrics},
 		{"/redirect", m.serveRedirect},
-		{"/state", m.serveState},
+		{"/state", m.serveState("/state")},
+		{"/slaves", m.serveState("/slaves", "slaves")},
+		{"/frameworks", m.serveState("/frameworks", "frameworks", "completed_frameworks", "unregistered_frameworks")},
+		{"/tasks", m.serveTasks},
 		{"/teardown", m.serveTeardown},
 	}
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {

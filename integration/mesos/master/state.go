@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"maps"
 	"net/http"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -125,15 +126,37 @@ func (c *core) metrics() map[string]float64 {
 	return out
 }
 
-// serveState is the older, much used view of everything. Only its basics are
-// emulated; its key names differ from those of the v1 API.
-func (m *Master) serveState(w http.ResponseWriter, r *http.Request) *wire.Refusal {
-	if refusal := m.notLeading(r, "/master/state"); refusal != nil {
+// serveState answers the older, much used views of everything: /state and the parts
+// of it that have paths of their own. Only their basics are emulated; key names
+// differ from those of the v1 API.
+func (m *Master) serveState(part string, keys ...string) func(http.ResponseWriter, *http.Request) *wire.Refusal {
+	return func(w http.ResponseWriter, r *http.Request) *wire.Refusal {
+		if refusal := m.notLeading(r, "/master"+part); refusal != nil {
+			return refusal
+		}
+		var out map[string]any
+		m.locked(func(c *core) { out = c.state() })
+		if len(keys) > 0 {
+			maps.DeleteFunc(out, func(key string, _ any) bool { return !slices.Contains(keys, key) })
+		}
+		m.writeJSON(w, out)
+		return nil
+	}
+}
+
+// serveTasks is /tasks: the tasks of all frameworks, completed ones too.
+func (m *Master) serveTasks(w http.ResponseWriter, r *http.Request) *wire.Refusal {
+	if refusal := m.notLeading(r, "/master/tasks"); refusal != nil {
 		return refusal
 	}
-	var out map[string]any
-	m.locked(func(c *core) { out = c.state() })
-	m.writeJSON(w, out)
+	tasks := []map[string]any{}
+	m.locked(func(c *core) {
+		all := c.getTasks()
+		for _, t := range slices.Concat(all.CompletedTasks, all.Tasks, all.UnreachableTasks) {
+			tasks = append(tasks, stateOfTask(t))
+		}
+	})
+	m.writeJSON(w, map[string]any{"tasks": tasks})
 	return nil
 }
 
