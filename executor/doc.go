@@ -14,7 +14,7 @@
 // # The states of a task
 //
 // The state machine is one pure function, (state, event) -> (state, actions),
-// in state.go. What it does, in which order, are the three lists in order.go.
+// in state.go (events and actions are in event.go). What it does, in which order, are the three lists in order.go.
 //
 //	staging ---launch---> starting ---spawned---> started ---findable---> running
 //	   |                     |                       |   \                /  |

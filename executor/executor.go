@@ -3,7 +3,6 @@ package executor
 import (
 	"context"
 	"fmt"
-	"strings"
 	"sync"
 	"time"
 
@@ -152,7 +151,7 @@ func (e *Executor) launch(info mesos.TaskInfo, g *group) {
 	var first event = launch{}
 	switch {
 	case err != nil:
-		first = refuse{problem{class: payload.FailureInvalid, reason: mesos.REASON_TASK_INVALID.Enum(), text: strings.ReplaceAll(err.Error(), "\n", "; ")}}
+		first = refuse{problem{class: payload.FailureInvalid, reason: mesos.REASON_TASK_INVALID.Enum(), text: oneLine(err)}}
 	case e.why != "":
 		first = refuse{problem{class: payload.FailureStart, reason: mesos.REASON_EXECUTOR_TERMINATED.Enum(), text: "not started: this executor is ending: " + e.why}}
 	case e.config.OneTask && e.begun > 0:
@@ -222,7 +221,7 @@ func (e *Executor) Disconnected(since time.Time) {
 }
 
 // Lost ends all tasks, since nobody will ever ask for it, and then Run.
-func (e *Executor) Lost(reason error) { e.endAll(reason.Error()) }
+func (e *Executor) Lost(reason error) { e.endAll(oneLine(reason)) }
 
 func (e *Executor) endAll(why string) {
 	e.mu.Lock()

@@ -81,6 +81,9 @@ func newPlan(info mesos.TaskInfo, s site) (*plan, error) {
 	if line := task.GetCommand().GetShell(); line != "" {
 		p.argv = shell(line)
 	}
+	if c := info.Container; c.GetDocker() != nil || c.GetMesos().GetImage() != nil {
+		note(errors.New("container: this executor runs plain processes, not images: remove the field"))
+	}
 	if len(task.Uris) > 0 {
 		note(fmt.Errorf("uris: %d given, but this executor does not fetch any for a task: put them into the executor's own URIs", len(task.Uris)))
 	}

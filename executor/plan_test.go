@@ -63,6 +63,7 @@ func TestPlan_NamesEveryMistakeAtOnce(t *testing.T) {
 		info.HealthCheck.DelaySeconds = &negative
 		info.Check = &mesos.CheckInfo{Type: mesos.CheckInfo_HTTP}
 		info.Labels = labelsFor("secret.env.A", "nopath", "secret.env.1B", "a/b#c", "service.port9.name", "x", "drain", "soon", "health.nonsense", "1")
+		info.Container = &mesos.ContainerInfo{Type: mesos.ContainerInfo_DOCKER.Enum(), Docker: &mesos.ContainerInfo_DockerInfo{Image: "nginx"}}
 		task.User = "nobody-knows"
 		task.Environment = []*payload.Variable{{Name: "A=B", Value: "x"}, {Name: "NUL", Value: "a\x00b"}}
 		task.Uris = []*payload.URI{{Value: "http://x/y"}}
@@ -73,7 +74,7 @@ func TestPlan_NamesEveryMistakeAtOnce(t *testing.T) {
 	}
 	for _, text := range []string{
 		"health_check.delay_seconds", "check: type is HTTP", "label secret.env.A", "label secret.env.1B", "label service.port9.name",
-		"label drain", "label health.nonsense", `user "nobody-knows" is not allowed`, EnvAllowedUsers, `"A=B"`, "the value of NUL", "uris",
+		"label drain", "label health.nonsense", `user "nobody-knows" is not allowed`, EnvAllowedUsers, `"A=B"`, "the value of NUL", "uris", "container: ",
 	} {
 		if !strings.Contains(err.Error(), text) {
 			t.Errorf("error lacks %q:\n%v", text, err)

@@ -208,6 +208,9 @@ func (s *state) epitaph() string {
 	return strings.Join(parts, "; ")
 }
 
+// oneLine is the text of an error that may join several.
+func oneLine(err error) string { return strings.ReplaceAll(err.Error(), "\n", "; ") }
+
 func (t *transition) shorten(text string) {
 	if t.shortened != "" {
 		text = t.shortened + "; " + text

@@ -46,7 +46,7 @@ func (t *task) prepare() {
 			t.post(waiting{reason: reason})
 		})
 		if err != nil {
-			text := "secrets: " + err.Error()
+			text := "secrets: " + oneLine(err)
 			if errors.Is(err, context.DeadlineExceeded) {
 				text = "secrets: not there within " + brief(t.plan.launchDeadline) + ": " + last
 			}
@@ -64,7 +64,7 @@ func (t *task) spawn() {
 		begin := time.Now()
 		proc, streams, err := t.start(grant)
 		if err != nil {
-			t.post(failed{problem: problem{class: payload.FailureStart, reason: mesos.REASON_CONTAINER_LAUNCH_FAILED.Enum(), text: err.Error()}})
+			t.post(failed{problem: problem{class: payload.FailureStart, reason: mesos.REASON_CONTAINER_LAUNCH_FAILED.Enum(), text: oneLine(err)}})
 			return
 		}
 		t.log.Info().Int(keyPID, proc.PID()).Str(keyUser, t.plan.user).Dur(keyTook, time.Since(begin)).Msg("process started")
@@ -151,7 +151,7 @@ func (t *task) terminate() {
 func (t *task) killTree() {
 	proc := t.process
 	t.beside(func() {
-		if t.killUntilGone(proc, func(err error) { t.post(stuck{processes: err.Error()}) }) {
+		if t.killUntilGone(proc, func(err error) { t.post(stuck{processes: oneLine(err)}) }) {
 			t.post(treeEnded{exit: exitOf(proc.Exit())})
 		}
 	})
@@ -280,7 +280,7 @@ func (t *task) register() {
 				return
 			}
 			if ctx.Err() == nil {
-				t.post(registryFailed{reason: err.Error()})
+				t.post(registryFailed{reason: oneLine(err)})
 				sleep(ctx, time.Second)
 			}
 		}
@@ -303,7 +303,7 @@ func (t *task) deregister(by time.Time) {
 				return
 			}
 			if ctx.Err() == nil {
-				t.post(registryFailed{reason: err.Error()})
+				t.post(registryFailed{reason: oneLine(err)})
 				if !by.IsZero() && !time.Now().Before(by) {
 					// The wish stands: the registry goes on by itself.
 					return
