@@ -58,11 +58,11 @@ func (a *Agent) drainTasksLocked() {
 				if t.stage == ended {
 					continue
 				}
-				policy := t.info.GetKillPolicy()
-				if grace := a.drain.GetMaxGracePeriod(); grace != nil {
-					own := policy.GetGracePeriod()
-					if own == nil || own.Nanoseconds > grace.Nanoseconds {
-						policy = &mesos.KillPolicy{GracePeriod: &mesos.DurationInfo{Nanoseconds: grace.Nanoseconds}}
+				var policy *mesos.KillPolicy // nil: what the executor knows already
+				if limit := a.drain.GetMaxGracePeriod(); limit != nil {
+					own := t.info.GetKillPolicy().GetGracePeriod()
+					if own == nil || own.Nanoseconds > limit.Nanoseconds {
+						policy = &mesos.KillPolicy{GracePeriod: limit}
 					}
 				}
 				a.killTaskLocked(link.KillTask{FrameworkID: f.id, TaskID: t.info.TaskID.Value, KillPolicy: policy})
