@@ -14,19 +14,20 @@
 // # The states of a task
 //
 // The state machine is one pure function, (state, event) -> (state, actions),
-// in state.go (events and actions are in event.go). What it does, in which order, are the three lists in order.go.
+// in state.go; events and actions are in event.go. What is done, in which
+// order, are the three lists of steps in order.go.
 //
-//	staging ---launch---> starting ---spawned---> started ---findable---> running
-//	   |                     |                       |   \                /  |
-//	   | refuse              | failed, kill          |    '-- rootEnded -'   |
-//	   |                     |                       | kill, shutdown,       |
-//	   |                     |                       | health, time limits   |
-//	   v                     v                       v                       |
-//	killing <-----------------------------------------------------------------'
-//	   |          exited <--- rootEnded (from started and running)
-//	   | empty      | empty
-//	   v            v
-//	         ended
+//	staging --launch--> starting --spawned--> started --in service--> running
+//	   |                   |   '------(nothing to wait for)----------->  |
+//	   |                   |                     |                       |
+//	   |                   |                     +-------rootEnded-------+
+//	   |                   |                     |                       |
+//	   | refuse      kill, | failed        kill, shutdown, health,       |
+//	   |          shutdown |               time limits                   |
+//	   v                   v                     v                       v
+//	killing <--------------+---------------------'                    exited
+//	   |                                                                 |
+//	   '---------nothing is left--------> ended <----nothing is left-----'
 //
 //	launch: STARTING -> secrets -> spawn -> RUNNING -> first healthy -> register
 //	        -> RUNNING healthy=true

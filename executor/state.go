@@ -192,11 +192,13 @@ func (s state) next(now time.Time, ev event) (state, []action) {
 	return t.state, t.actions
 }
 
-// take writes down what an event says.
+// take writes down what an event says. What nobody asked for says nothing.
 func (t *transition) take(ev event) {
 	switch ev := ev.(type) {
 	case launch:
-		t.launched = t.now
+		if t.launched.IsZero() {
+			t.launched = t.now
+		}
 	case refuse:
 		t.launched = t.now
 		t.problem = ev.problem
@@ -204,10 +206,19 @@ func (t *transition) take(ev event) {
 	case waiting:
 		t.wait = ev.reason
 	case prepared:
+		if !t.preparing {
+			break
+		}
 		t.preparing, t.prepared, t.wait = false, true, ""
 	case spawned:
+		if !t.spawning {
+			break
+		}
 		t.spawning, t.process, t.spawned = false, alive, t.now
 	case failed:
+		if nothingUnderWay(&t.state) {
+			break
+		}
 		t.preparing, t.spawning = false, false
 		if t.order == launching {
 			t.problem = ev.problem
@@ -222,12 +233,13 @@ func (t *transition) take(ev event) {
 			t.process = quiet
 		}
 	case treeEnded:
+		if t.order == launching || t.process == noProcess {
+			break
+		}
 		if t.process == alive {
 			t.exitedAt = t.now
 		}
-		if t.process != noProcess {
-			t.process, t.exit = processEnded, ev.exit
-		}
+		t.process, t.exit = processEnded, ev.exit
 	case becameHealthy:
 		t.health, t.threshold, t.killBy = healthy, false, time.Time{}
 	case becameUnhealthy:

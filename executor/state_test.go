@@ -2,6 +2,8 @@ package executor
 
 import (
 	"fmt"
+	"math/rand/v2"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -430,5 +432,66 @@ func TestNext_FollowsTheDiagram(t *testing.T) {
 				}
 			}
 		})
+	}
+}
+
+// edges are the arrows of the diagram in doc.go, as one event shows them: where
+// nothing has to be waited for, an event passes through a state.
+var edges = map[phase][]phase{
+	staging:  {starting, ended},
+	starting: {started, running, killing, ended},
+	started:  {running, killing, exited},
+	running:  {killing, exited},
+	killing:  {ended},
+	exited:   {ended},
+}
+
+// TestNext_TakesExactlyTheEdgesOfTheDiagram walks at random through the states.
+func TestNext_TakesExactlyTheEdgesOfTheDiagram(t *testing.T) {
+	r := rand.New(rand.NewPCG(1, 2))
+	events := []event{
+		launch{}, refuse{}, waiting{"x"}, prepared{}, spawned{}, failed{}, rootEnded{}, treeQuiet{}, treeEnded{}, becameHealthy{}, becameUnhealthy{},
+		failedAgain{}, reachedThreshold{}, checkChanged{}, registered{}, registryFailed{"x"}, deregistered{}, kill{}, kill{hasGrace: true},
+		shutdown{within: time.Second}, broke{}, stuck{"x"}, tick{}, tick{}, tick{},
+	}
+	took := map[phase]map[phase]bool{}
+	for range 20_000 {
+		s := newState(rulesFor(func(x *rules) {
+			x.checked, x.registers, x.required = r.IntN(2) == 0, r.IntN(2) == 0, r.IntN(2) == 0
+			x.completion = pick(r, 0, 0, time.Minute)
+			x.unhealthy = payload.UnhealthyPolicy(r.IntN(3))
+		}))
+		now := time.Unix(0, 0)
+		for range 40 {
+			ev := pick(r, events...)
+			if r.IntN(4) > 0 && s.phase() < running {
+				// Otherwise few walks get far.
+				ev = pick[event](r, launch{}, prepared{}, spawned{}, becameHealthy{}, registered{})
+			}
+			now = now.Add(time.Duration(r.IntN(3000)) * time.Millisecond)
+			next, actions := s.next(now, ev)
+			again, repeated := s.next(now, ev)
+			if next != again || !slices.EqualFunc(actions, repeated, func(a, b action) bool { return describe(a) == describe(b) }) {
+				t.Fatalf("%T in %v gives one thing and then another", ev, s.phase())
+			}
+			if from, to := s.phase(), next.phase(); from != to {
+				if took[from] == nil {
+					took[from] = map[phase]bool{}
+				}
+				took[from][to] = true
+			}
+			s = next
+		}
+	}
+	for from := staging; from <= ended; from++ {
+		var got []phase
+		for to := staging; to <= ended; to++ {
+			if took[from][to] {
+				got = append(got, to)
+			}
+		}
+		if diff := cmp.Diff(edges[from], got); diff != "" {
+			t.Errorf("from %v (-want +got):\n%s", from, diff)
+		}
 	}
 }
