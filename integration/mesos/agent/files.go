@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
+	"maps"
 	"mime"
 	"net/http"
 	"os"
@@ -34,6 +35,14 @@ func (a *Agent) attachLocked(e *executor) {
 	a.attached[e.directory] = e.directory
 	a.attached[filepath.Join(filepath.Dir(e.directory), "latest")] = e.directory
 	a.attached["/frameworks/"+e.framework.id+"/executors/"+e.id+"/runs/latest"] = e.directory
+}
+
+// serveAttachments lists what may be looked into.
+func (a *Agent) serveAttachments(w http.ResponseWriter, _ *http.Request) {
+	a.mu.Lock()
+	list := maps.Clone(a.attached)
+	a.mu.Unlock()
+	a.replyJSON(w, list)
 }
 
 // resolve finds the real path behind one that a client gave. A missing file is a

@@ -42,7 +42,7 @@ const patience = 20 * time.Second
 // harness is an agent, the scripted master that it talks to, and a client of its
 // executor API.
 type harness struct {
-	t        *testing.T
+	t        testing.TB
 	agent    *Agent
 	line     *link.Line
 	master   *testMaster
@@ -60,7 +60,7 @@ type testMaster struct{ ends chan *link.End }
 func (m *testMaster) Attach(end *link.End) error             { m.ends <- end; return nil }
 func (m *testMaster) Leader() (link.Master, <-chan struct{}) { return m, nil }
 
-func newHarness(t *testing.T, change func(*Config)) *harness {
+func newHarness(t testing.TB, change func(*Config)) *harness {
 	t.Helper()
 	h := &harness{t: t, master: &testMaster{ends: make(chan *link.End, 10)}, kind: wire.JSON}
 	h.line = link.NewLine(h.master)
@@ -97,6 +97,7 @@ func (h *harness) start(cfg Config) {
 		h.t.Fatal(err)
 	}
 	h.agent = a
+	h.client.CloseIdleConnections() // to an earlier life
 	h.t.Cleanup(func() {
 		a.Kill()
 		WaitContainers(true)

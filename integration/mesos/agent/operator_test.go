@@ -124,6 +124,8 @@ func TestOperator_Calls(t *testing.T) {
 	for path, part := range map[string]string{
 		"/containers":                     `"executor_id":"e1"`,
 		"/containers?executor_id=another": `[]`,
+		"/monitor/statistics":             `[{"executor_id":"e1"`,
+		"/files/debug":                    `"/frameworks/F1/executors/e1/runs/latest":"/`,
 		"/version":                        `"version":"1.12.0"`,
 		"/metrics/snapshot":               `"slave/tasks_running":1`,
 		"/slave(1)/containers":            `"status":{"`,

@@ -84,6 +84,10 @@ func (a *Agent) route(w http.ResponseWriter, r *http.Request) {
 		a.serveMetrics(w, r)
 	case under(path, "/containers"):
 		a.serveContainers(w, r)
+	case under(path, "/monitor/statistics"):
+		a.serveStatistics(w, r)
+	case under(path, "/files/debug"):
+		a.serveAttachments(w, r)
 	case under(path, "/files/browse"):
 		a.serveBrowse(w, r)
 	case under(path, "/files/read"):

@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"net/http"
 	"os"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -117,38 +118,58 @@ func usage(pid int) (user, system, resident float64) {
 	return number(userField) / ticks, number(systemField) / ticks, number(residentField) * float64(os.Getpagesize())
 }
 
-func (a *Agent) serveContainers(w http.ResponseWriter, r *http.Request) {
-	type row struct {
-		ContainerID  string          `json:"container_id"`
-		ExecutorID   string          `json:"executor_id"`
-		ExecutorName string          `json:"executor_name"`
-		FrameworkID  string          `json:"framework_id"`
-		Source       string          `json:"source"`
-		Statistics   json.RawMessage `json:"statistics"`
-		Status       json.RawMessage `json:"status"`
-	}
-	query := r.URL.Query()
-	wanted := func(name, value string) bool { return query.Get(name) == "" || query.Get(name) == value }
-	rows := []row{}
+// containerRow is a row of /containers and, less container and status, of
+// /monitor/statistics.
+type containerRow struct {
+	ContainerID  string          `json:"container_id,omitempty"`
+	ExecutorID   string          `json:"executor_id"`
+	ExecutorName string          `json:"executor_name"`
+	FrameworkID  string          `json:"framework_id"`
+	Source       string          `json:"source"`
+	Statistics   json.RawMessage `json:"statistics"`
+	Status       json.RawMessage `json:"status,omitempty"`
+}
+
+func (a *Agent) containerRows() ([]containerRow, error) {
+	rows := []containerRow{}
 	for _, c := range a.getContainers().Containers {
-		if !wanted("container_id", c.ContainerID.Value) || !wanted("framework_id", c.FrameworkID.Value) ||
-			!wanted("executor_id", c.ExecutorID.Value) {
-			continue
-		}
 		statistics, err := wire.JSON.Marshal(c.ResourceStatistics)
 		if err != nil {
-			wire.Refuse(http.StatusInternalServerError, "%v\n", err).Write(w)
-			return
+			return nil, err
 		}
 		status, err := wire.JSON.Marshal(c.ContainerStatus)
 		if err != nil {
-			wire.Refuse(http.StatusInternalServerError, "%v\n", err).Write(w)
-			return
+			return nil, err
 		}
-		rows = append(rows, row{
+		rows = append(rows, containerRow{
 			ContainerID: c.ContainerID.Value, ExecutorID: c.ExecutorID.Value, ExecutorName: c.GetExecutorName(),
 			FrameworkID: c.FrameworkID.Value, Statistics: statistics, Status: status,
 		})
+	}
+	return rows, nil
+}
+
+func (a *Agent) serveContainers(w http.ResponseWriter, r *http.Request) {
+	rows, err := a.containerRows()
+	if err != nil {
+		wire.Refuse(http.StatusInternalServerError, "%v\n", err).Write(w)
+		return
+	}
+	query := r.URL.Query()
+	other := func(name, value string) bool { return query.Get(name) != "" && query.Get(name) != value }
+	a.replyJSON(w, slices.DeleteFunc(rows, func(row containerRow) bool {
+		return other("container_id", row.ContainerID) || other("framework_id", row.FrameworkID) || other("executor_id", row.ExecutorID)
+	}))
+}
+
+func (a *Agent) serveStatistics(w http.ResponseWriter, _ *http.Request) {
+	rows, err := a.containerRows()
+	if err != nil {
+		wire.Refuse(http.StatusInternalServerError, "%v\n", err).Write(w)
+		return
+	}
+	for i := range rows {
+		rows[i].ContainerID, rows[i].Status = "", nil
 	}
 	a.replyJSON(w, rows)
 }
