@@ -285,7 +285,9 @@ func (c *core) finishDeployment(v *service) {
 	v.finishing = true
 	d := v.deployment
 	c.exclusive(v.app.ID, func() {
-		if v.deployment != d || v.deleted {
+		if v.deployment == nil || v.deployment.ID != d.ID || v.deleted {
+			v.finishing = false
+			c.touch(v)
 			c.release(v.app.ID)
 			return
 		}

@@ -39,7 +39,6 @@ func (c *core) subscribed(sub master.Subscription) {
 	con.subscribed = true
 	con.generation++
 	con.url, con.since = sub.URL, c.now
-	c.log.Info().Str(keyFramework, sub.FrameworkID).Str(keyMaster, sub.URL).Msg("subscribed")
 	if sub.FrameworkID != c.frameworkID {
 		c.frameworkID, c.frameworkStored = sub.FrameworkID, false
 		c.storeFramework()

@@ -40,6 +40,7 @@ type core struct {
 	tombstones map[string]state.Tombstone
 	executors  *executors
 	agents     map[string]*agent
+	offering   map[*agent]struct{} // those with offers
 	stamper    app.Stamper
 
 	connection connection
@@ -75,6 +76,7 @@ func newCore(s *Scheduler, snapshot *state.Snapshot, signer *identity.Signer) (*
 		strays:          make(map[string]*stray),
 		tombstones:      snapshot.Tombstones,
 		agents:          make(map[string]*agent),
+		offering:        make(map[*agent]struct{}),
 		dirty:           make(map[*service]struct{}),
 		stale:           make(map[*service]struct{}),
 		hungry:          make(map[*service]struct{}),
@@ -264,7 +266,11 @@ func (c *core) consider(v *service) {
 	}
 	v.decision = v.decide()
 	for _, kill := range v.decision.Kill {
-		c.kill(c.instances[kill.ID], string(kill.Reason))
+		reason := string(kill.Reason)
+		if v.deleted {
+			reason = "app deleted"
+		}
+		c.kill(c.instances[kill.ID], reason)
 	}
 	if v.deleted {
 		if len(v.instances) == 0 {

@@ -3,6 +3,7 @@ package scheduler
 import (
 	"context"
 	"slices"
+	"strings"
 	"time"
 
 	mesos "github.com/mesos/mesos-go/api/v1/lib"
@@ -65,21 +66,23 @@ func (c *core) offered(offers []mesos.Offer) {
 	for _, o := range offers {
 		a := c.agent(o.AgentID.Value)
 		a.offers = append(a.offers, o)
+		c.offering[a] = struct{}{}
 		c.observeExecutors(a, o.ExecutorIDs)
 	}
 }
 
 func (c *core) rescinded(offerID string) {
-	for _, a := range c.agents {
+	for a := range c.offering {
 		a.offers = slices.DeleteFunc(a.offers, func(o mesos.Offer) bool { return o.ID.Value == offerID })
 	}
 }
 
 // forgetOffers: the master has withdrawn all of them without a word.
 func (c *core) forgetOffers() {
-	for _, a := range c.agents {
+	for a := range c.offering {
 		a.offers = nil
 	}
+	clear(c.offering)
 }
 
 // avoid leaves an agent alone for a while.
@@ -132,19 +135,25 @@ func (c *core) useOffers() {
 	if c.blocked() != "" {
 		return // offers are kept: they are wanted soon
 	}
-	requests := c.requests()
-	free := c.freeAgents()
-	wanting := len(requests) > 0
-	if wanting && len(free) > 0 {
-		wanting = c.place(requests, free)
+	wanting := false
+	for v := range c.hungry {
+		wanting = wanting || !v.backoff.waits(c.now)
+	}
+	if wanting {
+		if free := c.freeAgents(); len(free) > 0 {
+			wanting = c.place(c.requests(), free)
+		}
 	}
 	refuse := c.config.Times.RefuseUnfit
 	if len(c.hungry) == 0 {
 		refuse = c.config.Times.RefuseIdle
 	}
-	for _, a := range c.agents {
+	for a := range c.offering {
 		if len(a.offers) > 0 && !a.accepting {
 			c.decline(a, refuse)
+		}
+		if len(a.offers) == 0 {
+			delete(c.offering, a)
 		}
 	}
 	c.adjustAppetite(wanting)
@@ -153,17 +162,12 @@ func (c *core) useOffers() {
 // freeAgents are those with offers that may be used now.
 func (c *core) freeAgents() []*agent {
 	var free []*agent
-	for _, a := range c.agents {
+	for a := range c.offering {
 		if len(a.offers) > 0 && !a.accepting && !c.now.Before(a.avoid) {
 			free = append(free, a)
 		}
 	}
-	slices.SortFunc(free, func(a, b *agent) int {
-		if a.id < b.id {
-			return -1
-		}
-		return 1
-	})
+	slices.SortFunc(free, func(a, b *agent) int { return strings.Compare(a.id, b.id) })
 	return free
 }
 

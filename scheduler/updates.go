@@ -85,7 +85,13 @@ func (c *core) alive(i *instance, status mesos.TaskStatus) {
 	i.unreachable, i.inactive = time.Time{}, false
 	i.shown = nil
 	if st == mesos.TASK_RUNNING && i.startedAt.IsZero() {
+		if !i.restored {
+			c.agent(i.record.AgentID).draining = false // it takes tasks again
+		}
 		i.startedAt = timestamp(status, c.now)
+		if reasonIs(status, mesos.REASON_RECONCILIATION) {
+			i.startedAt = i.record.Launched // the best that is known after a restart
+		}
 	}
 	if ip := address(status); ip != "" {
 		i.ip = ip

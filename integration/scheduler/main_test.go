@@ -1,0 +1,89 @@
+package scheduler_test
+
+import (
+	"context"
+	"fmt"
+	"net/http"
+	"os"
+	"os/exec"
+	"os/signal"
+	"os/user"
+	"path/filepath"
+	"syscall"
+	"testing"
+
+	"pacer/scheduler/api"
+)
+
+// serviceRole makes this test binary the service that tasks run.
+const serviceRole = "PACER_TEST_SERVICE"
+
+// executor is the executor's binary, built once.
+var executor *api.Executor
+
+func TestMain(m *testing.M) {
+	if os.Getenv(serviceRole) != "" {
+		if err := serve(); err != nil {
+			fmt.Fprintln(os.Stderr, err)
+			os.Exit(1)
+		}
+		os.Exit(0)
+	}
+	os.Exit(buildAndRun(m))
+}
+
+func buildAndRun(m *testing.M) int {
+	dir, err := os.MkdirTemp("", "pacer-scheduler-")
+	if err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		return 1
+	}
+	defer os.RemoveAll(dir)
+	binary := filepath.Join(dir, "pacer-executor")
+	build := exec.Command("go", "build", "-o", binary, "pacer/executor/cmd/pacer-executor")
+	build.Env = append(os.Environ(), "CGO_ENABLED=0")
+	if out, err := build.CombinedOutput(); err != nil {
+		fmt.Fprintf(os.Stderr, "build the executor: %v\n%s", err, out)
+		return 1
+	}
+	if executor, err = api.OpenExecutor(binary); err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		return 1
+	}
+	defer executor.Close()
+	return m.Run()
+}
+
+// serve answers with the task's version until SIGTERM.
+func serve() error {
+	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM)
+	defer stop()
+	server := &http.Server{
+		Addr: "127.0.0.1:" + os.Getenv("PORT0"),
+		Handler: http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+			fmt.Fprint(w, os.Getenv("VERSION"))
+		}),
+	}
+	served := make(chan error, 1)
+	go func() { served <- server.ListenAndServe() }()
+	select {
+	case err := <-served:
+		return err
+	case <-ctx.Done():
+	}
+	if err := server.Shutdown(context.Background()); err != nil {
+		return err
+	}
+	<-served
+	return nil
+}
+
+// self is the user that everything runs as.
+func self(t *testing.T) string {
+	t.Helper()
+	u, err := user.Current()
+	if err != nil {
+		t.Fatal(err)
+	}
+	return u.Username
+}
