@@ -52,8 +52,10 @@ conformance: ## hold the emulator, or the cluster of PACER_TEST_MASTER, to Mesos
 	$(GO) test -count=1 -timeout 20m ./integration/mesos/conformance/...
 
 .PHONY: bench
-bench: servers ## run every benchmark and print its table
-	$(GO) test -run '^$$' -bench . -benchmem -timeout 60m ./...
+bench: servers ## run every benchmark, then print a table beside budgets and peers
+	@set -o pipefail; dirs=$$(grep -rlE --include='*_test.go' '^func Benchmark' . | xargs -n1 dirname | sort -u); \
+		echo "run the benchmarks of" $$dirs; \
+		$(GO) test -p 1 -run '^$$' -bench . -benchmem -timeout 60m $$dirs | $(GO) run ./integration/cmd/bench-table
 
 .PHONY: fuzz
 fuzz: ## fuzz every parser for FUZZTIME each

@@ -1,0 +1,48 @@
+package main
+
+// row is a line of the table: a figure of a benchmark that the design gives a
+// budget to.
+type row struct {
+	what            string
+	pkg, name, unit string
+	budget, peer    string
+	// factor and as show the figure in another unit; 0 and "" as measured.
+	factor float64
+	as     string
+}
+
+func (r row) scale() float64 {
+	if r.factor == 0 {
+		return 1
+	}
+	return r.factor
+}
+
+func (r row) shownUnit() string {
+	if r.as == "" {
+		return r.unit
+	}
+	return r.as
+}
+
+// The peers' figures were measured elsewhere on comparable machines, unless a
+// row of the same run stands beside them.
+var rows = []row{
+	{what: "LAUNCH received -> running, warm executor, p99", pkg: "executor", name: "Launch", unit: "p99-ms", as: "ms",
+		budget: "10 ms (v1: 50)", peer: "a new executor per task: 145 ms for one, 8-11 s for 100 at once"},
+	{what: "KILL -> TASK_KILLED, task that exits at once, p99", pkg: "executor", name: "Kill", unit: "p99-ms", as: "ms",
+		budget: "20 ms", peer: "110 ms (Mesos' own), 5.0 s (allegro)"},
+	{what: "500 tasks started together, no cgroups", pkg: "executor/process", name: "FiveHundred/none", unit: "s/start-all", as: "s", budget: "3 s"},
+	{what: "executor PSS, idle", pkg: "integration/executor", name: "Memory", unit: "idle-MiB", as: "MiB", budget: "25 MiB"},
+	{what: "executor PSS, 100 tasks checked every second", pkg: "integration/executor", name: "Memory", unit: "100-tasks-MiB", as: "MiB",
+		budget: "40 MiB", peer: "one executor per task: 1.26 GB (allegro), 0.9 GB (Mesos' own)"},
+	{what: "CPU per HTTP check", pkg: "healthcheck", name: "HTTP/ours", unit: "us-cpu/op", as: "us",
+		budget: "200 us", peer: "0.95 ms (allegro), 13 ms (Mesos forks curl)"},
+	{what: "  the same through a forked curl", pkg: "healthcheck", name: "HTTP/curl", unit: "us-cpu/op", as: "us"},
+	{what: "1,000 checks at 1 s: lateness p99", pkg: "healthcheck", name: "Thousand", unit: "ms-late-p99", as: "ms", budget: "50 ms"},
+	{what: "1,000 checks at 1 s: CPU", pkg: "healthcheck", name: "Thousand", unit: "%-of-core", as: "% of a core", budget: "100 %"},
+	{what: "100 tasks writing 1 MB/s each: CPU", pkg: "executor/logs", name: "ChattyTasks", unit: "%core", as: "% of a core", budget: "30 %"},
+	{what: "healthy -> visible in ZooKeeper, p99", pkg: "executor/registry/zookeeper", name: "Register", unit: "ms-found-p99", as: "ms",
+		budget: "50 ms", peer: "event bus: minutes"},
+	{what: "deregister -> not visible in ZooKeeper, p99", pkg: "executor/registry/zookeeper", name: "Register", unit: "ms-gone-p99", as: "ms", budget: "50 ms"},
+}
