@@ -1,0 +1,107 @@
+package conformance
+
+import (
+	"regexp"
+	"strings"
+)
+
+// tolerance is a difference that is not an error.
+type tolerance struct {
+	scenario string // "" for all
+	line     int    // 0 for all
+	// before is the kind of an event that may come before the one of the line, for
+	// entries of commuting.
+	before string
+	// path of the value that differs, for entries of differing.
+	path *regexp.Regexp
+	// same compares the values, when they must have something in common.
+	same func(want, got any) bool
+	// varies says that Mesos itself does it one way or the other. All other entries
+	// have to be needed in every run.
+	varies bool
+	why    string
+}
+
+// What varies from run to run, wherever it occurs.
+var (
+	heartbeatsTolerance = &tolerance{varies: true, why: "heartbeats after the first count the time that the recording took"}
+	repeatsTolerance    = &tolerance{varies: true, why: "an agent that has registered sends its oldest updates two or three times"}
+	rescindTolerance    = &tolerance{varies: true, why: "an agent's offers are rescinded in the order of a hash table"}
+	updatesTolerance    = &tolerance{varies: true, why: "updates of different tasks come in the order of a hash table"}
+	piecesTolerance     = &tolerance{varies: true, why: "an allocation cycle cuts what is being freed where it happens to be"}
+	passingTolerance    = &tolerance{varies: true, why: "how long a starting process refuses connections or answers 503 is a matter of milliseconds"}
+)
+
+// commuting lists events that came in another order than the recorded one.
+var commuting = []*tolerance{}
+
+// differing lists values that are different.
+var differing = []*tolerance{
+	{path: regexp.MustCompile(`executor_ids$`), varies: true, same: sameElements,
+		why: "executors of an offer come in the order of a hash table"},
+}
+
+// leaving lists events that come although they are not in the recording.
+var leaving = []*tolerance{}
+
+// note remembers that a tolerance was needed.
+func (p *player) note(t *tolerance) { p.used[t]++ }
+
+// accept is the tolerance for the values of one line.
+func (p *player) accept(l *line) tolerated {
+	return func(path string, want, got any) bool {
+		for _, t := range differing {
+			if t.applies(p.scenario.name, l.Number) && t.path.MatchString(path) && (t.same == nil || t.same(want, got)) {
+				p.note(t)
+				return true
+			}
+		}
+		return false
+	}
+}
+
+func (t *tolerance) applies(scenario string, number int) bool {
+	return (t.scenario == "" || strings.HasPrefix(scenario, t.scenario)) && (t.line == 0 || t.line == number)
+}
+
+// tolerateLeftOver tells whether an event may come although no line has it.
+func (p *player) tolerateLeftOver(s *stream, a *arrival) bool {
+	for _, t := range leaving {
+		if t.applies(p.scenario.name, 0) && t.before == a.kind && (t.same == nil || t.same(s.actor, a.value)) {
+			p.note(t)
+			return true
+		}
+	}
+	return false
+}
+
+// checkTolerances fails for entries of this scenario that nothing needed.
+func (p *player) checkTolerances() {
+	for _, table := range [][]*tolerance{commuting, differing, leaving} {
+		for _, t := range table {
+			if t.scenario != "" && strings.HasPrefix(p.scenario.name, t.scenario) && !t.varies && p.used[t] == 0 {
+				p.t.Errorf("%s:%d: nothing needs the tolerance %q any more: remove it", p.file, t.line, t.why)
+			}
+		}
+	}
+}
+
+// sameElements compares arrays without their order.
+func sameElements(want, got any) bool {
+	a, okA := want.([]any)
+	b, okB := got.([]any)
+	if !okA || !okB || len(a) != len(b) {
+		return false
+	}
+	left := make(map[string]int)
+	for i := range a {
+		left[compact(a[i])]++
+		left[compact(b[i])]--
+	}
+	for _, n := range left {
+		if n != 0 {
+			return false
+		}
+	}
+	return true
+}
