@@ -28,8 +28,9 @@ bin/pacer:
 	@$(STATIC) -o $@ ./scheduler/cmd/pacer
 
 .PHONY: servers
-servers: ## install the servers that tests talk to, where they are missing (Debian, root)
+servers: ## install or build the servers that tests talk to, where they are missing
 	@./integration/install-servers
+	@$(GO) run ./integration/cmd/servers
 
 .PHONY: test
 test: servers ## install what is missing, then run every test, real servers included

@@ -81,11 +81,35 @@ func Build(ctx context.Context, s Server, progress io.Writer) (path string, err 
 	build := exec.CommandContext(limited, "go", "build", "-trimpath", "-ldflags", "-s -w", "-o", path+".new", s.pkg)
 	build.Dir = dir
 	build.Env = append(os.Environ(), "CGO_ENABLED=0", "GOFLAGS=-buildvcs=false", "GOWORK=off")
-	if out, err := build.CombinedOutput(); err != nil {
+	quiet := sayEvery(progress, 30*time.Second, func() string {
+		return fmt.Sprintf("%s %s: still building after %s", s.name, s.version, time.Since(started).Round(time.Second))
+	})
+	out, err := build.CombinedOutput()
+	quiet()
+	if err != nil {
 		return "", fmt.Errorf("%w: build %s: %w\n%s", ErrMissing, s.name, err, tail(out, 2000))
 	}
 	fmt.Fprintf(progress, "%s %s: built in %s\n", s.name, s.version, time.Since(started).Round(time.Second))
 	return path, os.Rename(path+".new", path)
+}
+
+// sayEvery writes a line from time to time until stop is called.
+func sayEvery(progress io.Writer, interval time.Duration, line func() string) (stop func()) {
+	done, ended := make(chan struct{}), make(chan struct{})
+	go func() {
+		defer close(ended)
+		tick := time.NewTicker(interval)
+		defer tick.Stop()
+		for {
+			select {
+			case <-done:
+				return
+			case <-tick.C:
+				fmt.Fprintln(progress, line())
+			}
+		}
+	}()
+	return func() { close(done); <-ended }
 }
 
 // hash covers everything in a nested module that decides what is built.
