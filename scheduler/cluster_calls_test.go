@@ -45,6 +45,7 @@ func (c *cluster) Accept(_ context.Context, offerIDs []string, operations []meso
 	for _, op := range operations {
 		for _, info := range op.Launch.TaskInfos {
 			if !valid {
+				c.dropped++
 				c.sendLocked(status(info.TaskID.Value, info.AgentID.Value, mesos.TASK_DROPPED, mesos.REASON_INVALID_OFFERS))
 				continue
 			}

@@ -40,6 +40,8 @@ type cluster struct {
 	offers      map[string]*fakeOffer
 	reset       chan error // ends the subscription, or Run
 
+	// dropped counts the tasks launched on offers that were void.
+	dropped int
 	// calls is a record of what was asked, in order.
 	calls []string
 	// before is asked before each call; an error is its outcome, and the call

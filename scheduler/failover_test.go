@@ -218,6 +218,36 @@ func TestP11_EmptyStoreKillsNothing(t *testing.T) {
 	})
 }
 
+// TestP11_OldBackupKillsNothing starts on a state from before an app was
+// scaled up.
+func TestP11_OldBackupKillsNothing(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		memory, world := new(statetest.Memory), newCluster(t, 2)
+		l := start(t, testConfig(), memory, world)
+		l.put(web("/a", 1))
+		l.settle()
+		backup := new(statetest.Memory)
+		session, err := backup.Open().Lead(t.Context())
+		if err != nil {
+			t.Fatal(err)
+		}
+		for key, value := range memory.Nodes() {
+			if err := session.Apply(t.Context(), []state.Op{{Key: key, Value: value}}); err != nil {
+				t.Fatal(err)
+			}
+		}
+		l.put(web("/a", 5))
+		l.settle()
+		l.end()
+		l = start(t, testConfig(), backup, world)
+		time.Sleep(30 * time.Minute)
+		synctest.Wait()
+		if n := world.called("KILL"); n != 0 || world.count("/a") != 5 || l.status("/a").App.Instances != 1 {
+			t.Errorf("%d kills, %d of 5 tasks live", n, world.count("/a"))
+		}
+	})
+}
+
 func TestMasterFailover_WaitsForAgents(t *testing.T) {
 	for _, amnesia := range []bool{false, true} {
 		t.Run(fmt.Sprint("amnesia ", amnesia), func(t *testing.T) {
