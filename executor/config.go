@@ -3,6 +3,7 @@ package executor
 import (
 	"errors"
 	"fmt"
+	"math"
 	"strconv"
 	"strings"
 	"time"
@@ -15,6 +16,7 @@ const (
 	EnvKillGrace     = "PACER_KILL_GRACE"
 	EnvMaxDrain      = "PACER_MAX_DRAIN"
 	EnvOneTask       = "PACER_ONE_TASK"
+	EnvTaskPids      = "PACER_TASK_PIDS"
 )
 
 // Config is what an operator can set about tasks. Start from [DefaultConfig].
@@ -36,6 +38,9 @@ type Config struct {
 	// OneTask makes the executor end with its only task, as schedulers expect
 	// that start one executor for each task.
 	OneTask bool
+	// TaskPids is how many processes and threads a task may have, where a pids
+	// controller is there to enforce it. Default 0: as many as the system.
+	TaskPids uint64
 	// ShutdownGrace is the time between SHUTDOWN and the end of the container
 	// (MESOS_EXECUTOR_SHUTDOWN_GRACE_PERIOD). Default 5 s.
 	ShutdownGrace time.Duration
@@ -94,6 +99,13 @@ func ConfigFromEnv(getenv func(string) string) (Config, error) {
 			problems = append(problems, fmt.Errorf("%s=%q: write 1 or 0", EnvOneTask, value))
 		}
 		c.OneTask = one
+	}
+	if value := getenv(EnvTaskPids); value != "" {
+		n, err := strconv.ParseUint(value, 10, 31)
+		if err != nil {
+			problems = append(problems, fmt.Errorf("%s=%q: not a number of processes from 0 (no limit) to %d", EnvTaskPids, value, math.MaxInt32))
+		}
+		c.TaskPids = n
 	}
 	return c, errors.Join(problems...)
 }

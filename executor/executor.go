@@ -123,8 +123,6 @@ func (e *Executor) Subscribed(s agent.Subscription) {
 	e.mu.Lock()
 	e.site.framework, e.site.agent = s.Framework, s.Agent
 	e.mu.Unlock()
-	e.log.Info().Str(keyFramework, s.Framework.GetID().GetValue()).Str(keyExecutor, s.Executor.ExecutorID.Value).
-		Str(keyAgent, s.Agent.GetID().GetValue()).Msg("subscribed")
 }
 
 // Launch begins a task. A living task of the same id is left alone.

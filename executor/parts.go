@@ -40,6 +40,8 @@ type Agent interface {
 
 // Processes starts tasks. [FromSupervisor] makes one of package process.
 type Processes interface {
+	// LookupUser finds a user by name or number, in directory services too.
+	LookupUser(ctx context.Context, name string) (process.User, error)
 	// Start returns once the program runs, or with an error after which nothing
 	// of it is left. ctx bounds the start only.
 	Start(ctx context.Context, spec process.Spec) (Process, error)
@@ -117,10 +119,10 @@ func (p probed) Probe(ctx context.Context, check healthcheck.Check, task healthc
 	return p.prober.Probe(ctx, &check, task.Run, time.Now())
 }
 
-type supervised struct{ supervisor *process.Supervisor }
+type supervised struct{ *process.Supervisor }
 
 func (s supervised) Start(ctx context.Context, spec process.Spec) (Process, error) {
-	p, err := s.supervisor.Start(ctx, spec)
+	p, err := s.Supervisor.Start(ctx, spec)
 	if err != nil {
 		return nil, err
 	}

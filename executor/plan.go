@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"path/filepath"
+	"slices"
 	"strings"
 	"time"
 
@@ -22,6 +23,7 @@ type plan struct {
 	rules       rules
 	argv        []string
 	user        string
+	listed      bool // an operator has listed the user as allowed
 	environment environment
 	limits      process.Limits
 	sandbox     sandbox
@@ -90,6 +92,7 @@ func newPlan(info mesos.TaskInfo, s site) (*plan, error) {
 	if p.user, err = s.userOf(task.User); err != nil {
 		note(err)
 	}
+	p.listed = slices.Contains(s.config.AllowedUsers, p.user)
 
 	labels := labelsOf(info.Labels)
 	p.identity = secrets.Identity{App: strings.TrimPrefix(p.app, "/"), Task: id, Token: secrets.NewSecret([]byte(task.IdentityToken))}
@@ -116,6 +119,7 @@ func newPlan(info mesos.TaskInfo, s site) (*plan, error) {
 	}
 
 	p.limits = limitsOf(info)
+	p.limits.Pids = s.config.TaskPids
 	p.environment = marathonEnvironment(info, task, s.agent.Hostname, ports)
 	if err := p.environment.add(task.Environment); err != nil {
 		note(err)
@@ -245,22 +249,30 @@ func portsOf(info mesos.TaskInfo) []port {
 // maxPorts bounds what a nonsensical range can make of the environment.
 const maxPorts = 1000
 
-// limitsOf is what the kernel is to enforce: what was allocated, or for memory
-// the limit that TaskInfo sets above it (infinity is none).
+// limitsOf is what the kernel is to enforce: what was allocated, and what
+// TaskInfo sets above it as limits (infinity is none): memory's in place of
+// what was allocated, that of cpus beside the weight.
 func limitsOf(info mesos.TaskInfo) process.Limits {
 	mem := scalar(info.Resources, "mem")
 	if limit, ok := info.Limits["mem"]; ok {
 		mem = limit.Value
 	}
 	limits := process.Limits{CPU: scalar(info.Resources, "cpus")}
+	if quota := info.Limits["cpus"].Value; quota > 0 && quota < maxCPUs {
+		limits.CPUQuota = quota
+	}
 	if mem > 0 && mem < maxMemory {
 		limits.Memory = uint64(mem * (1 << 20))
 	}
 	return limits
 }
 
-// maxMemory in MiB is more than any machine has, and far from overflowing.
-const maxMemory = 1 << 40
+// maxMemory in MiB and maxCPUs are more than any machine has, and far from
+// overflowing.
+const (
+	maxMemory = 1 << 40
+	maxCPUs   = 1 << 20
+)
 
 func scalar(resources []mesos.Resource, name string) float64 {
 	var sum float64

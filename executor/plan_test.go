@@ -10,6 +10,7 @@ import (
 	mesos "github.com/mesos/mesos-go/api/v1/lib"
 
 	"pacer/executor/payload"
+	"pacer/executor/process"
 	"pacer/executor/registry"
 	"pacer/healthcheck"
 )
@@ -240,21 +241,25 @@ func TestKillGrace_NegativeOnesDoNotCount(t *testing.T) {
 }
 
 func TestLimitsOf_TakesTheAllocationUnlessTaskInfoSetsAnother(t *testing.T) {
+	limits := func(memory, cpus float64) map[string]mesos.Value_Scalar {
+		return map[string]mesos.Value_Scalar{"mem": {Value: memory}, "cpus": {Value: cpus}}
+	}
 	for _, tc := range []struct {
 		name   string
 		limits map[string]mesos.Value_Scalar
-		want   uint64
+		memory uint64
+		quota  float64
 	}{
-		{"allocation", nil, 32 << 20},
-		{"limit", map[string]mesos.Value_Scalar{"mem": {Value: 64}}, 64 << 20},
-		{"infinity", map[string]mesos.Value_Scalar{"mem": {Value: math.Inf(1)}}, 0},
-		{"nonsense", map[string]mesos.Value_Scalar{"mem": {Value: math.NaN()}}, 0},
-		{"negative", map[string]mesos.Value_Scalar{"mem": {Value: -1}}, 0},
+		{"allocation", nil, 32 << 20, 0},
+		{"limit", limits(64, 1.5), 64 << 20, 1.5},
+		{"infinity", limits(math.Inf(1), math.Inf(1)), 0, 0},
+		{"nonsense", limits(math.NaN(), math.NaN()), 0, 0},
+		{"negative", limits(-1, -1), 0, 0},
 	} {
 		info := taskInfo(t, "t.1", nil)
 		info.Limits = tc.limits
-		if got := limitsOf(info); got.Memory != tc.want || got.CPU != 0.1 {
-			t.Errorf("%s: %+v, want %d bytes", tc.name, got, tc.want)
+		if got, want := limitsOf(info), (process.Limits{Memory: tc.memory, CPU: 0.1, CPUQuota: tc.quota}); got != want {
+			t.Errorf("%s: %+v, want %+v", tc.name, got, want)
 		}
 	}
 }

@@ -5,8 +5,8 @@ import (
 	"fmt"
 	"net"
 	"os"
+	"os/user"
 	"path/filepath"
-	"strconv"
 	"strings"
 	"sync"
 	"testing"
@@ -245,7 +245,7 @@ func TestReal_AnotherUserHasADirectoryOfItsOwn(t *testing.T) {
 	if os.Geteuid() != 0 {
 		t.Skip("needs root to run a task as another user")
 	}
-	uid, _, err := lookup("nobody")
+	nobody, err := user.Lookup("nobody")
 	if err != nil {
 		t.Skip(err)
 	}
@@ -255,7 +255,7 @@ func TestReal_AnotherUserHasADirectoryOfItsOwn(t *testing.T) {
 		t.Errorf("reading the directory of all tasks: %v %s", s.GetState(), s.GetMessage())
 	}
 	out := r.file(t, "nobody", "stdout")
-	for _, text := range []string{strconv.Itoa(uid) + "\n", filepath.Join(r.sandbox, tasksDir, "nobody"), "drwx------"} {
+	for _, text := range []string{nobody.Uid + "\n", filepath.Join(r.sandbox, tasksDir, "nobody"), "drwx------"} {
 		if !strings.Contains(out, text) {
 			t.Errorf("no %q in\n%s", text, out)
 		}

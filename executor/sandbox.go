@@ -5,9 +5,9 @@ import (
 	"fmt"
 	"io/fs"
 	"os"
-	"os/user"
 	"path/filepath"
-	"strconv"
+
+	"pacer/executor/process"
 )
 
 // sandbox is the path of the directory that Mesos made for this executor.
@@ -35,11 +35,7 @@ func (s sandbox) prepare() error {
 
 // makeTaskDir makes a task's own directory: its user's, and nobody else's. Only
 // the executor can write to the directory that it is in.
-func (s sandbox) makeTaskDir(dir, username string) error {
-	uid, gid, err := lookup(username)
-	if err != nil {
-		return err
-	}
+func (s sandbox) makeTaskDir(dir string, u process.User) error {
 	if err := os.Mkdir(dir, 0o700); err != nil {
 		if !errors.Is(err, fs.ErrExist) {
 			return fmt.Errorf("make the task's directory: %w", err)
@@ -48,33 +44,13 @@ func (s sandbox) makeTaskDir(dir, username string) error {
 			return fmt.Errorf("make the task's directory: %s exists and is no directory", dir)
 		}
 	}
-	if uid == os.Geteuid() {
+	if int(u.UID) == os.Geteuid() {
 		return nil
 	}
-	if err := os.Lchown(dir, uid, gid); errors.Is(err, fs.ErrPermission) {
-		return fmt.Errorf("the executor (uid %d) cannot run tasks as user %s: set the task's user to its own, or let the framework's user be root", os.Geteuid(), username)
+	if err := os.Lchown(dir, int(u.UID), int(u.GID)); errors.Is(err, fs.ErrPermission) {
+		return fmt.Errorf("the executor (uid %d) cannot run tasks as user %s: set the task's user to its own, or let the framework's user be root", os.Geteuid(), u.Name)
 	} else if err != nil {
-		return fmt.Errorf("give the task's directory to user %s: %w", username, err)
+		return fmt.Errorf("give the task's directory to user %s: %w", u.Name, err)
 	}
 	return nil
-}
-
-// lookup finds a user by name or number.
-func lookup(name string) (uid, gid int, err error) {
-	u, err := user.Lookup(name)
-	if err != nil {
-		if _, notNumber := strconv.ParseUint(name, 10, 31); notNumber == nil {
-			u, err = user.LookupId(name)
-		}
-	}
-	if err != nil {
-		return 0, 0, fmt.Errorf("user %q does not exist on this agent: add it, or set another user", name)
-	}
-	if uid, err = strconv.Atoi(u.Uid); err != nil {
-		return 0, 0, fmt.Errorf("user %q has no numeric id: %w", name, err)
-	}
-	if gid, err = strconv.Atoi(u.Gid); err != nil {
-		return 0, 0, fmt.Errorf("user %q has no numeric group: %w", name, err)
-	}
-	return uid, gid, nil
 }

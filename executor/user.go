@@ -2,8 +2,12 @@ package executor
 
 import (
 	"fmt"
+	"os/user"
 	"slices"
+	"strconv"
 	"strings"
+
+	"pacer/executor/process"
 )
 
 // userOf is the Unix user that a task runs as, if it may. Mesos never sees a
@@ -29,14 +33,23 @@ func (s site) userOf(asked string) (string, error) {
 	return "", fmt.Errorf("user %q is not allowed: set user to one of %s, or have the operator list it in %s", name, list(allowed), EnvAllowedUsers)
 }
 
-// isRoot reports whether a user is root by name or number; root has to be
-// listed to be allowed.
+// isRoot reports whether a user is known to be root, which has to be listed to
+// be allowed. Others, from a directory service, are asked about at the start of
+// the task; see [plan.checkRoot].
 func isRoot(name string) bool {
-	if name == "root" {
-		return true
+	if uid, err := strconv.ParseUint(name, 10, 32); err == nil {
+		return uid == 0
 	}
-	uid, _, err := lookup(name)
-	return err == nil && uid == 0
+	u, err := user.Lookup(name)
+	return name == "root" || err == nil && u.Uid == "0"
+}
+
+// checkRoot refuses a user whose name is not root's and whose number is.
+func (p *plan) checkRoot(u process.User) error {
+	if u.UID == 0 && !p.listed {
+		return fmt.Errorf("user %s has root's uid 0 and is not listed: set another user, or have the operator list it in %s", u.Name, EnvAllowedUsers)
+	}
+	return nil
 }
 
 func list(names []string) string {

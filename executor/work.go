@@ -77,7 +77,14 @@ func (t *task) spawn() {
 }
 
 func (t *task) start(grant *secrets.Grant) (Process, Streams, error) {
-	if err := t.plan.sandbox.makeTaskDir(t.plan.directory, t.plan.user); err != nil {
+	user, err := t.parts.Processes.LookupUser(t.launching, t.plan.user)
+	if err != nil {
+		return nil, Streams{}, err
+	}
+	if err := t.plan.checkRoot(user); err != nil {
+		return nil, Streams{}, err
+	}
+	if err := t.plan.sandbox.makeTaskDir(t.plan.directory, user); err != nil {
 		return nil, Streams{}, err
 	}
 	streams, err := t.parts.Output.Open(t.plan.directory)

@@ -33,16 +33,19 @@ const (
 
 // Keys of log fields.
 const (
-	keyError    = "error"
-	keyTask     = "task_id"
-	keyState    = "state"
-	keyUUID     = "uuid"
-	keyReason   = "reason"
-	keyAttempts = "attempts"
-	keyUpdates  = "updates"
-	keyTasks    = "tasks"
-	keyEvent    = "event"
-	keySince    = "since"
+	keyError     = "error"
+	keyFramework = "framework_id"
+	keyExecutor  = "executor_id"
+	keyAgent     = "agent_id"
+	keyTask      = "task_id"
+	keyState     = "state"
+	keyUUID      = "uuid"
+	keyReason    = "reason"
+	keyAttempts  = "attempts"
+	keyUpdates   = "updates"
+	keyTasks     = "tasks"
+	keyEvent     = "event"
+	keySince     = "since"
 )
 
 // state is where the subscription stands; see the diagram in the package
@@ -390,7 +393,8 @@ func (s *session) subscribedEvent(event *executor.Event_Subscribed, now time.Tim
 			s.state = ending
 		}
 	}
-	s.log.Info().Int(keyAttempts, s.subscribeOutage.over()+1).Int(keyTasks, len(s.ledger.tasks)).
+	s.log.Info().Str(keyFramework, s.config.FrameworkID).Str(keyExecutor, s.config.ExecutorID).Str(keyAgent, s.config.AgentID).
+		Int(keyAttempts, s.subscribeOutage.over()+1).Int(keyTasks, len(s.ledger.tasks)).
 		Int(keyUpdates, s.ledger.len()).Bool("again", again).Msg("subscribed")
 	s.handler.Subscribed(Subscription{
 		Executor:    event.ExecutorInfo,

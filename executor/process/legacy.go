@@ -235,11 +235,14 @@ func (l *legacyPlace) resources(limits Limits) (*specs.LinuxResources, map[cgrou
 		shares := uint64(min(max(math.Round(limits.CPU*1024), 2), 1<<18))
 		r.CPU = &specs.LinuxCPU{Shares: &shares}
 		expect(cgroup1.Cpu, "cpu.shares", int64(shares))
-		if limits.CPUQuota {
-			quota, period := cpuQuota(limits.CPU), uint64(cpuPeriod.Microseconds())
-			r.CPU.Quota, r.CPU.Period = &quota, &period
-			expect(cgroup1.Cpu, "cpu.cfs_quota_us", quota)
+	}
+	if limits.CPUQuota > 0 {
+		if r.CPU == nil {
+			r.CPU = new(specs.LinuxCPU)
 		}
+		quota, period := cpuQuota(limits.CPUQuota), uint64(cpuPeriod.Microseconds())
+		r.CPU.Quota, r.CPU.Period = &quota, &period
+		expect(cgroup1.Cpu, "cpu.cfs_quota_us", quota)
 	}
 	if limits.Pids > 0 {
 		n := int64(limits.Pids)

@@ -330,7 +330,7 @@ func TestOwn_RefusesAHeldName(t *testing.T) {
 func TestLimits_AreInForce(t *testing.T) {
 	run(t, func(e *env) {
 		spec := shell("limits.1", "sleep 1000")
-		spec.Limits = Limits{Memory: 64<<20 + 1, CPU: 1.5, CPUQuota: true, Pids: 50}
+		spec.Limits = Limits{Memory: 64<<20 + 1, CPU: 1.5, CPUQuota: 2, Pids: 50}
 		p := e.start(spec)
 		defer e.kill(p)
 		l, ok := p.tree.(*legacy)
@@ -343,7 +343,7 @@ func TestLimits_AreInForce(t *testing.T) {
 		for _, c := range []struct{ controller, file, want string }{
 			{"memory", "memory.limit_in_bytes", "67108864"},
 			{"cpu", "cpu.shares", "1536"},
-			{"cpu", "cpu.cfs_quota_us", "150000"},
+			{"cpu", "cpu.cfs_quota_us", "200000"},
 			{"pids", "pids.max", "50"},
 		} {
 			for _, h := range l.dirs {
@@ -441,14 +441,14 @@ func TestUnifiedResources(t *testing.T) {
 	all := &unifiedPlace{mode: ModeV2Nested, controllers: wanted, mount: cgroupMount{v2: true, localEvents: true}}
 	guarded := &unifiedPlace{mode: ModeV2Nested, controllers: wanted, mount: cgroupMount{v2: true}}
 	none := &unifiedPlace{mode: ModeV2Nested}
-	limits := Limits{Memory: 800 << 20, CPU: 0.25, CPUQuota: true, Pids: 10}
+	limits := Limits{Memory: 800 << 20, CPU: 0.25, CPUQuota: 0.5, Pids: 10}
 	cases := []struct {
 		name  string
 		place *unifiedPlace
 		want  map[string]string
 	}{
-		{"all", all, map[string]string{"memory.max": "838860800", "memory.oom.group": "1", "cpu.weight": "25", "cpu.max": "25000 100000", "pids.max": "10"}},
-		{"guarded", guarded, map[string]string{"memory.high": "838860800", "memory.max": "943718400", "memory.oom.group": "1", "cpu.weight": "25", "cpu.max": "25000 100000", "pids.max": "10"}},
+		{"all", all, map[string]string{"memory.max": "838860800", "memory.oom.group": "1", "cpu.weight": "25", "cpu.max": "50000 100000", "pids.max": "10"}},
+		{"guarded", guarded, map[string]string{"memory.high": "838860800", "memory.max": "943718400", "memory.oom.group": "1", "cpu.weight": "25", "cpu.max": "50000 100000", "pids.max": "10"}},
 		{"no controllers", none, map[string]string{}},
 	}
 	for _, c := range cases {

@@ -57,8 +57,8 @@ type Limits struct {
 	// CPU is the task's share in cpus, a weight among its siblings: what Mesos
 	// allocated. 1.0 weighs as much as the executor itself.
 	CPU float64
-	// CPUQuota makes CPU also an upper bound.
-	CPUQuota bool
+	// CPUQuota is an upper bound, in cpus.
+	CPUQuota float64
 	// Pids is the number of processes and threads.
 	Pids uint64
 }
@@ -140,11 +140,13 @@ func (s Spec) Validate() error {
 			fail("rlimit %d: soft limit %d is above the hard limit %d", r.Resource, r.Soft, r.Hard)
 		}
 	}
-	if c := s.Limits.CPU; c < 0 || math.IsNaN(c) || math.IsInf(c, 0) {
-		fail("cpus %v: must be zero or a positive number", c)
-	}
-	if s.Limits.CPUQuota && s.Limits.CPU == 0 {
-		fail("cpu quota: needs a number of cpus above zero")
+	for _, c := range []struct {
+		name string
+		cpus float64
+	}{{"cpus", s.Limits.CPU}, {"cpu quota", s.Limits.CPUQuota}} {
+		if c.cpus < 0 || math.IsNaN(c.cpus) || math.IsInf(c.cpus, 0) {
+			fail("%s %v: must be zero or a positive number", c.name, c.cpus)
+		}
 	}
 	if s.Limits.Memory > math.MaxInt64 || s.Limits.Pids > math.MaxInt32 {
 		fail("limits: memory %d bytes or pids %d out of range", s.Limits.Memory, s.Limits.Pids)

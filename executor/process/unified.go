@@ -239,16 +239,19 @@ func (u *unifiedPlace) resources(l Limits) (*cgroup2.Resources, map[string]strin
 		check["memory.max"] = strconv.FormatInt(limit, 10)
 		check["memory.oom.group"] = "1"
 	}
+	if u.has("cpu") && (l.CPU > 0 || l.CPUQuota > 0) {
+		r.CPU = new(cgroup2.CPU)
+	}
 	if u.has("cpu") && l.CPU > 0 {
 		// 100 is what a cgroup has that nobody configured, the executor's too.
 		weight := uint64(min(max(math.Round(l.CPU*100), 1), 10_000))
-		r.CPU = &cgroup2.CPU{Weight: &weight}
+		r.CPU.Weight = &weight
 		check["cpu.weight"] = strconv.FormatUint(weight, 10)
-		if l.CPUQuota {
-			quota, period := cpuQuota(l.CPU), uint64(cpuPeriod.Microseconds())
-			r.CPU.Max = cgroup2.NewCPUMax(&quota, &period)
-			check["cpu.max"] = string(r.CPU.Max)
-		}
+	}
+	if u.has("cpu") && l.CPUQuota > 0 {
+		quota, period := cpuQuota(l.CPUQuota), uint64(cpuPeriod.Microseconds())
+		r.CPU.Max = cgroup2.NewCPUMax(&quota, &period)
+		check["cpu.max"] = string(r.CPU.Max)
 	}
 	if u.has("pids") && l.Pids > 0 {
 		r.Pids = &cgroup2.Pids{Max: int64(l.Pids)}

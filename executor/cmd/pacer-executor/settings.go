@@ -28,6 +28,7 @@ const help = `Runs tasks for a Mesos agent, which starts it and sets MESOS_*. Fu
     PACER_VAULT_ROLE, PACER_VAULT_MOUNT, PACER_VAULT_TOKEN_FILE
     PACER_SECRETS_TEMPLATE paths that an app may name, secret/data/{app}/*
     PACER_CGROUP_PARENT    cgroup for tasks where Mesos makes none
+    PACER_TASK_PIDS        most processes and threads of one task (default none)
     PACER_KILL_GRACE       between SIGTERM and SIGKILL for tasks that do not say
                            (default 3s)
     PACER_MAX_DRAIN        longest drain delay that a label may ask for
