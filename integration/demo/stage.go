@@ -51,7 +51,7 @@ type stage struct {
 }
 
 // start brings everything up, in the order in which the parts need each other.
-func start(ctx context.Context, p *progress, o options) (s *stage, err error) {
+func start(ctx context.Context, p *progress, o options) (*stage, error) {
 	dir, err := os.MkdirTemp("", "pacer-demo-")
 	if err != nil {
 		return nil, err
@@ -61,15 +61,10 @@ func start(ctx context.Context, p *progress, o options) (s *stage, err error) {
 		return nil, err
 	}
 	background, cancel := context.WithCancel(context.WithoutCancel(ctx))
-	s = &stage{p: p, dir: dir, ctx: background, cancel: cancel}
-	defer func() {
-		if err != nil {
-			err = errors.Join(fmt.Errorf("%w; logs are in %s", err, dir), s.stop())
-		}
-	}()
+	s := &stage{p: p, dir: dir, ctx: background, cancel: cancel}
 	for _, part := range []func(context.Context, options) error{s.startZooKeeper, s.startCluster, s.startScheduler, s.connect} {
 		if err := part(ctx, o); err != nil {
-			return nil, err
+			return nil, errors.Join(fmt.Errorf("%w; logs are in %s", err, dir), s.stop())
 		}
 	}
 	return s, nil
@@ -91,7 +86,11 @@ func (s *stage) onStop(f func() error) { s.closers = append(s.closers, f) }
 func (s *stage) startZooKeeper(ctx context.Context, o options) error {
 	if o.real {
 		s.p.say("start ZooKeeper from the Debian package")
-		server, err := zookeeper.Run(ctx, zookeeper.Options{Dir: filepath.Join(s.dir, "zookeeper")})
+		dir := filepath.Join(s.dir, "zookeeper")
+		if err := os.Mkdir(dir, 0o755); err != nil {
+			return err
+		}
+		server, err := zookeeper.Run(ctx, zookeeper.Options{Dir: dir})
 		if err != nil {
 			return fmt.Errorf("REAL=1: %w", err)
 		}
