@@ -92,7 +92,7 @@ func exchange(ctx context.Context, request exchangeRequest, report func(exchange
 	if response.ContentLength >= 0 {
 		answer.Headers["Content-Length"] = strconv.FormatInt(response.ContentLength, 10)
 	}
-	if !request.Stream || response.StatusCode != http.StatusOK {
+	if !request.Stream || response.StatusCode != http.StatusOK || response.ContentLength >= 0 {
 		if answer.Body, err = io.ReadAll(response.Body); err != nil {
 			answer.Failure = failureText(err)
 		}

@@ -157,9 +157,7 @@ func startAgent(p *player, l *line, groups []string) error {
 	if err := p.bindPort("agent-port-"+strings.TrimPrefix(name, "agent-"), node.URL()); err != nil {
 		return err
 	}
-	if _, ok := p.bound.values["work_dir"]; ok {
-		return nil
-	}
+	// The recordings have one name for the directories of all agents.
 	c := node.Agent().Config()
 	for name, value := range map[string]string{
 		"work_dir": c.WorkDir, "runtime_dir": c.RuntimeDir, "fetcher_cache_dir": c.FetcherCacheDir,

@@ -148,8 +148,10 @@ func describeFiles() map[string]string {
 	files := make(map[string]string)
 	entries, _ := os.ReadDir("/proc/self/fd")
 	for _, entry := range entries {
-		// The directory itself is closed by now.
-		if target, err := os.Readlink("/proc/self/fd/" + entry.Name()); err == nil {
+		// The directory itself is closed by now. What tells how many processors and
+		// events there are is of Go's runtime.
+		target, err := os.Readlink("/proc/self/fd/" + entry.Name())
+		if err == nil && !strings.HasPrefix(target, "/sys/fs/cgroup/") && !strings.HasPrefix(target, "anon_inode:") {
 			files[entry.Name()] = target
 		}
 	}

@@ -127,6 +127,7 @@ var scenarios = []*scenario{
 	},
 	{
 		name:    "09-reconcile",
+		given:   map[string]string{"agent-2": "<master-1>-S99"},
 		returns: map[int]string{144: "<framework-1>"},
 	},
 	{
@@ -149,13 +150,13 @@ var scenarios = []*scenario{
 			77:  set("other", "name"),
 			81:  set(nil, "type"),
 			93:  set(nil, "command"),
-			97:  set("DEFAULT", "type"),
+			97:  all(set("DEFAULT", "type"), set(nil, "command")),
 			102: set("UNKNOWN", "type"),
 			106: set("NO_SUCH_TYPE", "type"),
-			112: set(map[string]any{"value": "foreign"}, "framework_id"),
+			112: set(map[string]any{"value": "other"}, "framework_id"),
 			116: set(nil, "resources"),
 			122: set(json.Number("-1"), "shutdown_grace_period", "nanoseconds"),
-			272: set([]any{map[string]any{"name": "S", "type": "SECRET"}}, "command", "environment", "variables"),
+			272: set([]any{map[string]any{"name": "A", "type": "SECRET"}}, "command", "environment", "variables"),
 			282: set("no-such-user", "command", "user"),
 		},
 	},
@@ -190,7 +191,11 @@ var scenarios = []*scenario{
 		name: "17-cgroups-memory", skip: needsCgroups,
 		targets: map[int]string{27: "agent-1"},
 	},
-	{name: "18-operator-api", targets: map[int]string{167: ""}},
+	{
+		name:    "18-operator-api",
+		given:   map[string]string{"port": "8080"},
+		targets: map[int]string{167: ""},
+	},
 	{name: "19-authentication-and-domain-socket"},
 	{name: "20-drain"},
 }

@@ -29,6 +29,7 @@ var (
 	rescindTolerance    = &tolerance{varies: true, why: "an agent's offers are rescinded in the order of a hash table"}
 	updatesTolerance    = &tolerance{varies: true, why: "updates of different tasks come in the order of a hash table"}
 	piecesTolerance     = &tolerance{varies: true, why: "an allocation cycle cuts what is being freed where it happens to be"}
+	endingTolerance     = &tolerance{varies: true, why: "how long an agent takes to notice the end of an executor is up to a second, and so is the time to the next cycle"}
 	passingTolerance    = &tolerance{varies: true, why: "how long a starting process refuses connections or answers 503 is a matter of milliseconds"}
 )
 
@@ -37,8 +38,18 @@ var commuting = []*tolerance{}
 
 // differing lists values that are different.
 var differing = []*tolerance{
-	{path: regexp.MustCompile(`executor_ids$`), varies: true, same: sameElements,
-		why: "executors of an offer come in the order of a hash table"},
+	{scenario: "11", line: 326, path: regexp.MustCompile(`^status$`), varies: true,
+		why: "an ACKNOWLEDGE sent together with the TEARDOWN is handled before or after it"},
+	{scenario: "17", path: regexp.MustCompile(`^$`), same: sameButUsage,
+		why: "a process needs as much memory as it needs"},
+}
+
+// sameButUsage compares what cgroups say without how much memory is used.
+func sameButUsage(want, got any) bool {
+	usage := regexp.MustCompile(`(usage_in_bytes|failcnt): \d+`)
+	a, okA := want.(string)
+	b, okB := got.(string)
+	return okA && okB && usage.ReplaceAllString(a, "") == usage.ReplaceAllString(b, "")
 }
 
 // leaving lists events that come although they are not in the recording.
@@ -84,24 +95,4 @@ func (p *player) checkTolerances() {
 			}
 		}
 	}
-}
-
-// sameElements compares arrays without their order.
-func sameElements(want, got any) bool {
-	a, okA := want.([]any)
-	b, okB := got.([]any)
-	if !okA || !okB || len(a) != len(b) {
-		return false
-	}
-	left := make(map[string]int)
-	for i := range a {
-		left[compact(a[i])]++
-		left[compact(b[i])]--
-	}
-	for _, n := range left {
-		if n != 0 {
-			return false
-		}
-	}
-	return true
 }

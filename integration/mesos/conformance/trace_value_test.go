@@ -85,6 +85,7 @@ type bindings struct {
 	values map[string]string
 	names  map[string]string   // kind and value to name, for ids
 	more   map[string][]string // further ids of an offer that came in pieces, by name
+	given  map[string]string   // what names get when they are sent first; may have placeholders
 	fresh  []string            // bound since the last commit
 }
 
@@ -108,13 +109,17 @@ func (b *bindings) bind(name, kind, value string) error {
 func (b *bindings) commit() { b.fresh = nil }
 
 // rollback forgets what has been bound since the last commit.
-func (b *bindings) rollback() {
-	for _, name := range b.fresh {
+func (b *bindings) rollback() { b.rollbackTo(0) }
+
+// rollbackTo forgets all but the first n placeholders that were bound since the last
+// commit.
+func (b *bindings) rollbackTo(n int) {
+	for _, name := range b.fresh[n:] {
 		value := b.values[name]
 		maps.DeleteFunc(b.names, func(key, n string) bool { return n == name && strings.HasSuffix(key, " "+value) })
 		delete(b.values, name)
 	}
-	b.fresh = nil
+	b.fresh = b.fresh[:n]
 }
 
 // difference says where and how a value is not what was recorded.
@@ -189,6 +194,9 @@ func (b *bindings) compare(path string, want, got any, accept tolerated) *differ
 		if len(want) != len(array) {
 			return &difference{path: path, want: want, got: got, why: fmt.Sprintf("%d elements, not %d", len(array), len(want))}
 		}
+		if unordered.MatchString(path) {
+			return b.compareUnordered(path, want, array, accept)
+		}
 		for i := range want {
 			if d := b.matchAt(fmt.Sprintf("%s[%d]", path, i), want[i], array[i], accept); d != nil {
 				return d
@@ -212,6 +220,38 @@ func (b *bindings) compare(path string, want, got any, accept tolerated) *differ
 		}
 	}
 	return &difference{path: path, want: want, got: got}
+}
+
+// unordered are the paths of arrays that Mesos fills from hash tables.
+var unordered = regexp.MustCompile(`(^|\.)(executor_ids|` +
+	`(get_(tasks|frameworks|executors|agents|containers|state)\.([a-z_.]*\.)?[a-z]*_?(tasks|frameworks|executors|agents|containers)))$`)
+
+// compareUnordered looks for a partner of every recorded element, in any order.
+func (b *bindings) compareUnordered(path string, want, got []any, accept tolerated) *difference {
+	taken := make([]bool, len(got))
+	for i := range want {
+		var first *difference
+		found := false
+		for j := range got {
+			if taken[j] {
+				continue
+			}
+			mark := len(b.fresh)
+			d := b.compare(fmt.Sprintf("%s[%d]", path, i), want[i], got[j], accept)
+			if d == nil {
+				taken[j], found = true, true
+				break
+			}
+			b.rollbackTo(mark)
+			if first == nil {
+				first = d
+			}
+		}
+		if !found {
+			return first
+		}
+	}
+	return nil
 }
 
 func (b *bindings) compareObjects(path string, want map[string]any, value any, accept tolerated) *difference {
@@ -388,11 +428,14 @@ func (b *bindings) instantiate(value any) (any, error) {
 				continue
 			}
 			var err error
-			switch p.kind {
-			case "uuid":
+			given, isGiven := b.given[p.name]
+			switch {
+			case isGiven:
+				err = b.bind(p.name, p.kind, b.fill(given))
+			case p.kind == "uuid":
 				id := uuid.New()
 				err = b.bind(p.name, p.kind, base64.StdEncoding.EncodeToString(id[:]))
-			case "time":
+			case p.kind == "time":
 				err = b.bind(p.name, p.kind, strconv.FormatFloat(float64(time.Now().UnixMicro())/1e6, 'f', 6, 64))
 			default:
 				err = fmt.Errorf("<%s> has not been received before it is sent", p.name)
