@@ -30,15 +30,15 @@ func (h *history) add(s mesos.TaskStatus) {
 }
 
 // TestP4_NoStatusIsLostOrDoubledAcrossAgentRestarts restarts the agent again
-// and again while tasks run, end by themselves, and are killed.
+// and again while tasks run, begin, end by themselves, and are killed.
 func TestP4_NoStatusIsLostOrDoubledAcrossAgentRestarts(t *testing.T) {
-	restarts := 12
+	restarts := 50
 	if testing.Short() {
-		restarts = 3
+		restarts = 5
 	}
 	c := newCluster(t, nil, func(a *agent.Config) { a.ExecutorReregistrationTimeout = time.Second })
 	agentID := c.offers[0].AgentID.Value
-	const long = 10
+	const long = 20
 	var tasks []mesos.TaskInfo
 	for i := range long {
 		tasks = append(tasks, c.task(fmt.Sprintf("long.%d", i), &payload.Task{Command: &payload.Command{Shell: "exec sleep 600"}}, small))

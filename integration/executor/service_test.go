@@ -35,6 +35,12 @@ type cluster struct {
 
 func newCluster(t testing.TB, env map[string]string, changes ...func(*agent.Config)) *cluster {
 	t.Helper()
+	return newClusterFor(t, func(*mesos.FrameworkInfo) {}, env, changes...)
+}
+
+// newClusterFor is newCluster with another framework.
+func newClusterFor(t testing.TB, framework func(*mesos.FrameworkInfo), env map[string]string, changes ...func(*agent.Config)) *cluster {
+	t.Helper()
 	me, err := user.Current()
 	if err != nil {
 		t.Fatal(err)
@@ -45,7 +51,10 @@ func newCluster(t testing.TB, env map[string]string, changes ...func(*agent.Conf
 		}
 	}}
 	c := &cluster{t: t, user: me.Username, env: env, mesos: emulator.New(t, config)}
-	c.Scheduler = probe.Connect(t, c.mesos.MasterURL(), wire.Protobuf, probe.FrameworkInfo(func(f *mesos.FrameworkInfo) { f.User = me.Username }))
+	c.Scheduler = probe.Connect(t, c.mesos.MasterURL(), wire.Protobuf, probe.FrameworkInfo(func(f *mesos.FrameworkInfo) {
+		f.User = me.Username
+		framework(f)
+	}))
 	c.offers = c.Offers()
 	return c
 }
