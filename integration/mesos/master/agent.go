@@ -48,6 +48,9 @@ type agent struct {
 
 // fromAgent handles one message.
 func (c *core) fromAgent(end *link.End, message link.Message) {
+	if c.recovering || !c.m.led {
+		return // dropped: agents try again
+	}
 	switch message := message.(type) {
 	case link.RegisterAgent:
 		c.registerAgent(end, message)

@@ -39,7 +39,13 @@ type Config struct {
 	// AgentReregisterTimeout is how long agents have to come back after a master
 	// failover or a broken connection, default 10 min.
 	AgentReregisterTimeout time.Duration
-	// RecoveryTime is how long a new master answers 503, default 0.
+	// InitializationTime is how long a new process answers 404 to everything before
+	// its routes exist, default 0; Mesos takes some 20 ms.
+	InitializationTime time.Duration
+	// Standby starts a master that waits for Lead, instead of one that leads.
+	Standby bool
+	// RecoveryTime is how long a new leader answers 503, default 0. Agents are not
+	// listened to meanwhile.
 	RecoveryTime time.Duration
 
 	// MaxCompletedFrameworks, MaxCompletedTasks and MaxUnreachableTasks bound what
@@ -109,6 +115,7 @@ func (c Config) Validate() error {
 		{"OfferTimeout", c.OfferTimeout},
 		{"AgentPingTimeout", c.AgentPingTimeout},
 		{"AgentReregisterTimeout", c.AgentReregisterTimeout},
+		{"InitializationTime", c.InitializationTime},
 		{"RecoveryTime", c.RecoveryTime},
 	} {
 		if d.v < 0 {

@@ -45,7 +45,7 @@ type core struct {
 	frameworkCount, agentCount, offerCount int
 	counters                               map[string]float64
 	watchers                               []*watcher
-	// recovering is true until Config.RecoveryTime has passed.
+	// recovering is true from the election until the registry has been read.
 	recovering bool
 }
 
@@ -64,19 +64,26 @@ func newCore(m *Master) *core {
 		frameworks:  make(map[string]*framework),
 		agents:      make(map[string]*agent),
 		byEnd:       make(map[*link.End]*agent),
-		recovered:   m.config.Registry.agents(),
+		recovered:   make(map[string]mesos.AgentInfo),
 		offers:      make(map[string]*offer),
 		unreachable: make(map[string][]taskKey),
 		counters:    make(map[string]float64),
 	}
 }
 
+// recover reads the registry and then begins to work.
+func (c *core) recover() {
+	if c.config.RecoveryTime > 0 {
+		c.m.after(c.config.RecoveryTime, c.start)
+		return
+	}
+	c.start()
+}
+
 // start sets the timers that run as long as the master does.
 func (c *core) start() {
-	if c.config.RecoveryTime > 0 {
-		c.recovering = true
-		c.m.after(c.config.RecoveryTime, func() { c.recovering = false })
-	}
+	c.recovering = false
+	c.recovered = c.registry.agents()
 	c.every(c.config.AllocationInterval, func() { c.allocate(slices.Collect(maps.Values(c.agents))) })
 	if len(c.recovered) > 0 {
 		c.m.after(c.config.AgentReregisterTimeout, c.giveUpRecovered)

@@ -38,8 +38,13 @@ func (m *Master) handler() http.Handler {
 			panic(http.ErrAbortHandler)
 		}
 		m.tasks.Add(1)
+		ready := m.ready
 		m.mu.Unlock()
 		defer m.tasks.Done()
+		if !ready {
+			wire.NotFound().Write(w)
+			return
+		}
 		path := strings.TrimPrefix(r.URL.Path, "/master")
 		refusal := wire.NotFound()
 		for _, route := range routes {

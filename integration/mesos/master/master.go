@@ -39,11 +39,14 @@ type Master struct {
 	core   *core
 	closed bool
 	timers map[*time.Timer]struct{}
+	ready  bool          // routes exist
+	led    bool          // Lead has been called
 	leader string        // host:port, "" when nobody leads
 	frozen chan struct{} // closed by Thaw; nil when not frozen
 }
 
-// Start opens the port and begins to serve as the leading master.
+// Start opens the port and begins to serve, as the leading master unless the
+// configuration says Standby.
 func Start(config Config) (*Master, error) {
 	if err := config.Validate(); err != nil {
 		return nil, fmt.Errorf("master: %w", err)
@@ -69,7 +72,6 @@ func Start(config Config) (*Master, error) {
 		started: time.Now(),
 		aborted: make(chan struct{}),
 		timers:  make(map[*time.Timer]struct{}),
-		leader:  listener.Addr().String(),
 	}
 	m.ctx, m.cancel = context.WithCancel(context.Background())
 	m.core = newCore(m)
@@ -82,8 +84,16 @@ func Start(config Config) (*Master, error) {
 		_ = m.server.Serve(listener)
 	})
 	m.mu.Lock()
-	m.core.start()
+	if config.InitializationTime > 0 {
+		m.after(config.InitializationTime, func() { m.ready = true })
+	} else {
+		m.ready = true
+	}
 	m.mu.Unlock()
+	if !config.Standby {
+		m.Lead()
+		m.Recover()
+	}
 	return m, nil
 }
 
@@ -158,6 +168,34 @@ func (m *Master) SetLeader(address string) {
 	defer m.mu.Unlock()
 	m.leader = address
 }
+
+// Lead makes a standby the leader. It answers 503 until Recover is called and
+// Config.RecoveryTime has passed.
+func (m *Master) Lead() {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if !m.led {
+		m.led, m.leader, m.core.recovering = true, m.Address(), true
+	}
+}
+
+// Recover lets an elected master read its registry and begin to work. It is called
+// once, after Lead.
+func (m *Master) Recover() {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.core.recover()
+}
+
+// Leads reports whether the master has been elected and has recovered.
+func (m *Master) Leads() bool {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return m.led && !m.closed && !m.core.recovering
+}
+
+// Done is closed when the master's life has ended.
+func (m *Master) Done() <-chan struct{} { return m.ctx.Done() }
 
 // Freeze stops the master as SIGSTOP does: connections stay open, nothing is
 // answered or sent.
