@@ -19,14 +19,15 @@ import (
 
 	"github.com/go-zookeeper/zk"
 
+	"pacer/integration/binaries"
 	"pacer/integration/demo/standin"
 	emulator "pacer/integration/mesos"
 	"pacer/integration/mesos/agent"
 	"pacer/integration/zookeeper"
 )
 
-// binaries is where TestMain has put pacer-executor and pacer-scheduler.
-var binaries string
+// programs are the executor and the scheduler, built by TestMain.
+var programs binaries.Built
 
 func TestMain(m *testing.M) {
 	if os.Getenv(roleVariable) != "" {
@@ -39,20 +40,13 @@ func TestMain(m *testing.M) {
 	os.Exit(buildAndRun(m))
 }
 
-func buildAndRun(m *testing.M) int {
-	dir, err := os.MkdirTemp("", "pacer-e2e-")
-	if err != nil {
+func buildAndRun(m *testing.M) (code int) {
+	var err error
+	if programs, err = binaries.Build(binaries.Executor, binaries.Scheduler); err != nil {
 		fmt.Fprintln(os.Stderr, err)
 		return 1
 	}
-	defer os.RemoveAll(dir)
-	binaries = dir
-	build := exec.Command("go", "build", "-o", dir+"/", "pacer/executor/cmd/pacer-executor", "pacer/scheduler/cmd/pacer-scheduler")
-	build.Env = append(os.Environ(), "CGO_ENABLED=0")
-	if out, err := build.CombinedOutput(); err != nil {
-		fmt.Fprintf(os.Stderr, "build the binaries: %v\n%s", err, out)
-		return 1
-	}
+	defer programs.Remove()
 	return zookeeper.Main(m)
 }
 
@@ -99,10 +93,10 @@ func (s *site) startScheduler() {
 		s.t.Fatal(err)
 	}
 	defer log.Close()
-	cmd := exec.Command(filepath.Join(binaries, "pacer-scheduler"),
+	cmd := exec.Command(programs.Path(binaries.Scheduler),
 		"--master", s.cluster.MasterURL(), "--state", "bolt:"+filepath.Join(s.dir, "pacer.db"),
 		"--listen", strings.TrimPrefix(s.url, "http://"), "--public-listen", s.public, "--advertise", "http://"+s.public,
-		"--executor", filepath.Join(binaries, "pacer-executor"), "--user", me.Username, "--log-level", "debug",
+		"--executor", programs.Path(binaries.Executor), "--user", me.Username, "--log-level", "debug",
 		"--executor-env", "PACER_ALLOWED_USERS="+me.Username,
 		"--executor-env", "PACER_ZK=zk://"+s.zkAddress+s.prefix,
 		"--executor-env", "PACER_ADVERTISE_HOST=127.0.0.1",
