@@ -34,6 +34,7 @@ type stage struct {
 	// What the parts do; all may be changed before the launch.
 	secretsAfter time.Duration
 	secretsErr   error
+	lease        secrets.Lease // that each secret comes with
 	startAfter   time.Duration
 	startErr     error
 	found, gone  time.Duration // how long the registry takes; negative is for ever
@@ -70,7 +71,7 @@ var (
 )
 
 func (s *stage) parts() Parts {
-	return Parts{Agent: s, Processes: s, Output: outputStage{}, Registry: registryStage{s}, Secrets: s, Checks: s}
+	return Parts{Agent: s, Processes: s, Output: outputStage{}, Registry: registryStage{s}, Secrets: secrets.NewKeeper(s, zerolog.Nop()), Checks: s}
 }
 
 // note writes something down, and panics where the test wants it to.
@@ -113,8 +114,18 @@ func (s *stage) Open(ctx context.Context, _ secrets.Identity, _ func(string)) (s
 	return s, s.secretsErr
 }
 
-func (s *stage) Read(context.Context, string, int) (map[string]secrets.Secret, error) {
-	return map[string]secrets.Secret{"password": secrets.NewSecret([]byte("canary"))}, nil
+func (s *stage) Read(context.Context, string, int) (secrets.Content, error) {
+	return secrets.Content{Keys: map[string]secrets.Secret{"password": secrets.NewSecret([]byte("canary"))}, Lease: s.lease}, nil
+}
+
+func (s *stage) Login() secrets.Lease                              { return secrets.Lease{} }
+func (s *stage) RenewLogin(context.Context) (secrets.Lease, error) { return secrets.Lease{}, nil }
+func (s *stage) Relogin(context.Context) error                     { return nil }
+func (s *stage) Revoke(context.Context, secrets.Lease) error       { s.note("revoke"); return nil }
+
+func (s *stage) Renew(_ context.Context, l secrets.Lease) (secrets.Lease, error) {
+	s.note("renew")
+	return l, nil
 }
 
 func (s *stage) Close(context.Context) error { return nil }

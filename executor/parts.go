@@ -25,7 +25,7 @@ type Parts struct {
 	// Registry is nil where none is configured.
 	Registry registry.Registry
 	// Secrets is nil where no store is configured.
-	Secrets secrets.Source
+	Secrets *secrets.Keeper
 	Checks  Checks
 }
 

@@ -21,6 +21,7 @@ import (
 	"pacer/executor/process"
 	"pacer/executor/registry"
 	"pacer/healthcheck"
+	"pacer/secrets"
 )
 
 // inbox is an Agent that keeps the statuses it is given.
@@ -139,7 +140,7 @@ func newReal(t testing.TB, users ...string) *real {
 	config.AllowedUsers = append(users, currentUser(t))
 	r.Executor, err = New(config, Parts{
 		Agent: r.inbox, Processes: FromSupervisor(supervisor), Output: FromLogs(logs.DefaultPolicy()),
-		Registry: r.entries, Secrets: r.secrets, Checks: FromProber(healthcheck.NewProber(0)),
+		Registry: r.entries, Secrets: secrets.NewKeeper(r.secrets, zerolog.Nop()), Checks: FromProber(healthcheck.NewProber(0)),
 	}, registry.Limits{ZooKeeper: true}, zerolog.Nop())
 	if err != nil {
 		t.Fatal(err)

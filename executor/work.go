@@ -40,7 +40,7 @@ func (t *task) prepare() {
 		ctx, cancel := context.WithTimeout(t.launching, t.plan.launchDeadline)
 		defer cancel()
 		last := ""
-		grant, err := secrets.Acquire(ctx, t.parts.Secrets, t.plan.identity, t.plan.secrets, func(reason string) {
+		grant, err := t.parts.Secrets.Acquire(ctx, t.plan.identity, t.plan.secrets, func(reason string) {
 			last = reason
 			t.log.Warn().Str(keyWaitFor, reason).Msg("launch waits")
 			t.post(waiting{reason: reason})

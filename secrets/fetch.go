@@ -5,41 +5,12 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"iter"
 	"slices"
 	"strings"
 
 	"golang.org/x/sync/errgroup"
 )
-
-// Identity says on whose behalf secrets are read.
-type Identity struct {
-	// App is the app's path without a leading slash, e.g. "shop/cart".
-	App string
-	// Task is the task's id.
-	Task string
-	// Token is the signed token of this very task, empty where the host's own
-	// credential is used.
-	Token Secret
-}
-
-// Source is where secrets come from: vault.Client in this module.
-type Source interface {
-	// Open logs in on behalf of one task. It retries what may pass and calls
-	// waiting with the reason each time that reason changes; waiting must not
-	// block. It returns when it has a session, when ctx is done, or with an
-	// error that a repeat would not mend.
-	Open(ctx context.Context, id Identity, waiting func(reason string)) (Session, error)
-}
-
-// Session reads secrets with the rights of one task.
-type Session interface {
-	// Read returns all keys of a secret. Version 0 is the newest. Retries and
-	// errors are as for [Source.Open].
-	Read(ctx context.Context, path string, version int) (map[string]Secret, error)
-	// Close gives the login and all leases back. It is bounded by ctx and can
-	// be called more than once.
-	Close(ctx context.Context) error
-}
 
 // readsAtOnce bounds the reads of one task that are under way together. The
 // source bounds those of all tasks.
@@ -71,6 +42,31 @@ func (b *Bundle) Wipe() {
 	}
 }
 
+func (b *Bundle) wipeVariables() {
+	for _, v := range b.Variables {
+		v.Secret.Wipe()
+	}
+}
+
+// filePrefix tells files from variables in names; no variable has a slash.
+const filePrefix = "/"
+
+// all yields every value under a name that no other has.
+func (b *Bundle) all() iter.Seq2[string, Value] {
+	return func(yield func(string, Value) bool) {
+		for _, v := range b.Variables {
+			if !yield(v.Name, v) {
+				return
+			}
+		}
+		for _, f := range b.Files {
+			if !yield(filePrefix+f.Name, f) {
+				return
+			}
+		}
+	}
+}
+
 // location is what one read is for.
 type location struct {
 	path    string
@@ -80,7 +76,7 @@ type location struct {
 // locations lists what must be read, each once, in a stable order.
 func (d Declarations) locations() []location {
 	seen := map[location]bool{}
-	add := func(r Ref) { seen[location{r.Path, r.Version}] = true }
+	add := func(r Ref) { seen[locationOf(r)] = true }
 	for _, v := range d.Variables {
 		add(v.Ref)
 	}
@@ -103,13 +99,13 @@ func (d Declarations) locations() []location {
 	return list
 }
 
-// Fetch reads all that d declares through an open session: one read for each
-// path and version, a few at a time. It returns every value or none; the error
-// then names each path and key that is missing. Values are copies, so they
-// can be wiped while other tasks still use what the session holds.
-func Fetch(ctx context.Context, session Session, d Declarations) (*Bundle, error) {
-	list := d.locations()
-	contents := make([]map[string]Secret, len(list))
+func locationOf(r Ref) location { return location{r.Path, r.Version} }
+
+// read reads each location once, a few at a time. With an error, which joins
+// that of every location, it returns what was read all the same: there may be
+// leases in it.
+func read(ctx context.Context, session Session, list []location) (map[location]Content, error) {
+	contents := make([]Content, len(list))
 	errs := make([]error, len(list))
 	var group errgroup.Group
 	group.SetLimit(readsAtOnce)
@@ -121,22 +117,53 @@ func Fetch(ctx context.Context, session Session, d Declarations) (*Bundle, error
 	}
 	// The functions above return nil: all reads are to be reported at once.
 	_ = group.Wait()
-	if err := errors.Join(errs...); err != nil {
-		return nil, err
-	}
-	found := make(map[location]map[string]Secret, len(list))
+	found := make(map[location]Content, len(list))
 	for i, l := range list {
-		found[l] = contents[i]
+		if errs[i] == nil {
+			found[l] = contents[i]
+		}
 	}
-	return d.resolve(found)
+	return found, errors.Join(errs...)
 }
 
-// resolve picks the declared keys out of what was read.
-func (d Declarations) resolve(found map[location]map[string]Secret) (*Bundle, error) {
+// wipe overwrites all that was read; what was resolved from it are copies.
+func wipe(found map[location]Content) {
+	for _, content := range found {
+		for _, value := range content.Keys {
+			value.Wipe()
+		}
+	}
+}
+
+// of is the part of d that concerns some locations.
+func (d Declarations) of(found map[location]Content) Declarations {
+	has := func(r Ref) bool { _, ok := found[locationOf(r)]; return ok }
+	part := Declarations{OnChange: d.OnChange, Signal: d.Signal, Refresh: d.Refresh}
+	for _, v := range d.Variables {
+		if has(v.Ref) {
+			part.Variables = append(part.Variables, v)
+		}
+	}
+	for _, v := range d.VariableSets {
+		if has(v.Ref) {
+			part.VariableSets = append(part.VariableSets, v)
+		}
+	}
+	for _, f := range d.Files {
+		if has(f.Ref) {
+			part.Files = append(part.Files, f)
+		}
+	}
+	return part
+}
+
+// resolve picks the declared keys out of what was read: every value or none;
+// the error then names each key that is missing.
+func (d Declarations) resolve(found map[location]Content) (*Bundle, error) {
 	bundle := new(Bundle)
 	var errs []error
 	lookup := func(label string, ref Ref) Secret {
-		value, ok := found[location{ref.Path, ref.Version}][ref.Key]
+		value, ok := found[locationOf(ref)].Keys[ref.Key]
 		if !ok {
 			errs = append(errs, fmt.Errorf("label %s: secret %s has no key %q: correct the label or add the key", label, Ref{Path: ref.Path, Version: ref.Version}, ref.Key))
 		}
@@ -148,7 +175,7 @@ func (d Declarations) resolve(found map[location]map[string]Secret) (*Bundle, er
 		from[v.Name] = LabelEnvPrefix + v.Name
 	}
 	for _, set := range d.VariableSets {
-		content := found[location{set.Ref.Path, set.Ref.Version}]
+		content := found[locationOf(set.Ref)].Keys
 		for _, key := range sortedKeys(content) {
 			if problem := CheckVariableName(key); problem != "" {
 				errs = append(errs, fmt.Errorf("label %s: secret %s: key %q cannot be a variable: %s", set.Label, set.Ref, key, problem))
@@ -173,7 +200,7 @@ func (d Declarations) resolve(found map[location]map[string]Secret) (*Bundle, er
 		if f.Ref.Key != "" {
 			value.Secret = lookup(LabelFilePrefix+f.Name, f.Ref)
 		} else {
-			value.Secret = asJSON(found[location{f.Ref.Path, f.Ref.Version}])
+			value.Secret = asJSON(found[locationOf(f.Ref)].Keys)
 		}
 		bundle.Files = append(bundle.Files, value)
 	}

@@ -6,6 +6,8 @@ import (
 	"strings"
 	"sync"
 	"testing"
+
+	"github.com/rs/zerolog"
 )
 
 // fakeSource is a Source of funcs that counts its sessions.
@@ -28,21 +30,27 @@ func (f *fakeSource) Open(context.Context, Identity, func(string)) (Session, err
 	return f, f.err
 }
 
-func (f *fakeSource) Read(_ context.Context, path string, version int) (map[string]Secret, error) {
+func (f *fakeSource) Read(_ context.Context, path string, version int) (Content, error) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	ref := Ref{Path: path, Version: version}.String()
 	f.reads[ref]++
 	data, ok := f.data[ref]
 	if !ok {
-		return nil, errors.New("secret " + ref + " not found")
+		return Content{}, errors.New("secret " + ref + " not found")
 	}
 	content := map[string]Secret{}
 	for k, v := range data {
 		content[k] = NewSecret([]byte(v))
 	}
-	return content, nil
+	return Content{Keys: content}, nil
 }
+
+func (f *fakeSource) Login() Lease                                    { return Lease{} }
+func (f *fakeSource) RenewLogin(context.Context) (Lease, error)       { return Lease{}, nil }
+func (f *fakeSource) Relogin(context.Context) error                   { return nil }
+func (f *fakeSource) Renew(_ context.Context, l Lease) (Lease, error) { return l, nil }
+func (f *fakeSource) Revoke(context.Context, Lease) error             { return nil }
 
 func (f *fakeSource) Close(context.Context) error { f.closed++; return nil }
 
@@ -61,7 +69,7 @@ func TestAcquire_ReadsEachPathOnceAndResolvesAll(t *testing.T) {
 		"kv/db@2": {"password": "old"},
 		"kv/all":  {"A": "1", "USER": "shadowed"},
 	}}
-	grant, err := Acquire(t.Context(), source, Identity{}, mustParse(t, map[string]string{
+	grant, err := NewKeeper(source, zerolog.Nop()).Acquire(t.Context(), Identity{}, mustParse(t, map[string]string{
 		"secret.env.USER":     "kv/db#user",
 		"secret.env.PASSWORD": "kv/db#password",
 		"secret.env.OLD":      "kv/db#password@2",
@@ -108,7 +116,7 @@ func TestP5_AcquireIsAllOrNothingAndNamesAllThatIsMissing(t *testing.T) {
 		{"NUL in a variable", map[string]string{"secret.env.A": "kv/db#NUL"}, []string{"secret.env.A", "secret.file.NAME"}},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
-			grant, err := Acquire(t.Context(), source, Identity{}, mustParse(t, tc.labels), nil)
+			grant, err := NewKeeper(source, zerolog.Nop()).Acquire(t.Context(), Identity{}, mustParse(t, tc.labels), nil)
 			if err == nil || grant != nil {
 				t.Fatalf("got %v, %v", grant, err)
 			}
@@ -128,10 +136,11 @@ func TestP5_AcquireIsAllOrNothingAndNamesAllThatIsMissing(t *testing.T) {
 }
 
 func TestAcquire_AsksNobodyWithoutDeclarations(t *testing.T) {
-	if _, err := Acquire(t.Context(), nil, Identity{}, Declarations{}, nil); err != nil {
+	if _, err := NewKeeper(nil, zerolog.Nop()).Acquire(t.Context(), Identity{}, Declarations{}, nil); err != nil {
 		t.Error(err)
 	}
-	_, err := Acquire(t.Context(), nil, Identity{}, mustParse(t, map[string]string{"secret.env.A": "kv/a#k"}), nil)
+	var none *Keeper
+	_, err := none.Acquire(t.Context(), Identity{}, mustParse(t, map[string]string{"secret.env.A": "kv/a#k"}), nil)
 	if err == nil || !strings.Contains(err.Error(), "VAULT_ADDR") {
 		t.Errorf("without a store: %v, want an error that names the setting", err)
 	}

@@ -18,8 +18,9 @@ import (
 // Vault is a running server with in-memory storage. Its engines are kv, token,
 // approle, jwt, cert and "leased" (see integration/vault).
 type Vault struct {
-	// Address is its URL.
-	Address string
+	// Address is its URL, TLSAddress one with TLS, where the server shows a
+	// certificate signed by CA (PEM) and accepts any client's.
+	Address, TLSAddress, CA string
 	// Root is a client with all rights.
 	Root *api.Client
 
@@ -81,15 +82,17 @@ func RunVault(ctx context.Context, dir string) (*Vault, error) {
 		return nil, fmt.Errorf("start Vault: it ended before it was ready: %s", tail(output, 2000))
 	}
 	var ready struct {
-		Address   string `json:"address"`
-		RootToken string `json:"root_token"`
-		UnsealKey string `json:"unseal_key"`
+		Address    string `json:"address"`
+		TLSAddress string `json:"tls_address"`
+		CA         string `json:"ca"`
+		RootToken  string `json:"root_token"`
+		UnsealKey  string `json:"unseal_key"`
 	}
 	if err := json.Unmarshal(line, &ready); err != nil {
 		v.Close()
 		return nil, fmt.Errorf("start Vault: its first line: %w", err)
 	}
-	v.Address, v.unsealKey = ready.Address, ready.UnsealKey
+	v.Address, v.TLSAddress, v.CA, v.unsealKey = ready.Address, ready.TLSAddress, ready.CA, ready.UnsealKey
 	config := api.DefaultConfig()
 	config.Address = ready.Address
 	config.Timeout = 30 * time.Second

@@ -4,9 +4,10 @@
 //
 // It holds the key-value engine, the token, AppRole, JWT and certificate
 // methods, and one engine of our own, "leased", whose credentials go through
-// Vault's real lease manager. It listens on the address of -listen, prints one
-// line of JSON with the root token and the unseal key, and ends on SIGTERM or
-// when its standard input is closed, so that it never outlives a test.
+// Vault's real lease manager. It listens on the address of -listen, and with
+// TLS on a free port beside it, prints one line of JSON with both addresses, the
+// root token and the unseal key, and ends on SIGTERM or when its standard input
+// is closed, so that it never outlives a test.
 package main
 
 import (
@@ -38,7 +39,12 @@ import (
 
 // Ready is the line printed when the server can be used.
 type Ready struct {
-	Address   string `json:"address"`
+	Address string `json:"address"`
+	// TLSAddress serves the same with a certificate of CA, and asks for a
+	// client's certificate without checking it: that is the method's matter.
+	TLSAddress string `json:"tls_address"`
+	// CA is in PEM.
+	CA        string `json:"ca"`
 	RootToken string `json:"root_token"`
 	UnsealKey string `json:"unseal_key"`
 }
@@ -79,6 +85,10 @@ func run(listen string) error {
 		return fmt.Errorf("make core: %w", err)
 	}
 	defer core.Shutdown()
+	secure, ca, err := listenTLS()
+	if err != nil {
+		return err
+	}
 	server := &http.Server{
 		Handler: vaulthttp.Handler.Handler(&vault.HandlerProperties{
 			Core:           core,
@@ -86,8 +96,9 @@ func run(listen string) error {
 		}),
 		ReadHeaderTimeout: 10 * time.Second,
 	}
-	served := make(chan error, 1) // so that the goroutine ends when nobody reads
+	served := make(chan error, 2) // so that the goroutines end when nobody reads
 	go func() { served <- server.Serve(listener) }()
+	go func() { served <- server.Serve(secure) }()
 
 	seal := &vault.SealConfig{SecretShares: 1, SecretThreshold: 1}
 	made, err := core.Initialize(ctx, &vault.InitParams{BarrierConfig: seal, RecoveryConfig: seal})
@@ -98,7 +109,8 @@ func run(listen string) error {
 		return fmt.Errorf("unseal: %w", err)
 	}
 	if err := json.NewEncoder(os.Stdout).Encode(Ready{
-		Address: "http://" + listener.Addr().String(), RootToken: made.RootToken, UnsealKey: fmt.Sprintf("%x", made.SecretShares[0]),
+		Address: "http://" + listener.Addr().String(), TLSAddress: "https://" + secure.Addr().String(), CA: ca,
+		RootToken: made.RootToken, UnsealKey: fmt.Sprintf("%x", made.SecretShares[0]),
 	}); err != nil {
 		return err
 	}

@@ -1,20 +1,16 @@
 package vault
 
 import (
-	"bytes"
 	"context"
 	"errors"
 	"fmt"
 	"net"
 	"net/http"
-	"os"
-	"strings"
 	"sync"
 	"time"
 
 	"github.com/hashicorp/vault/api"
 	"github.com/rs/zerolog"
-	"golang.org/x/sync/semaphore"
 
 	"pacer/secrets"
 )
@@ -31,10 +27,12 @@ type Client struct {
 	api      *api.Client
 	log      zerolog.Logger
 	gate     *gate
-	slots    *semaphore.Weighted
+	slots    chan struct{} // as many places as requests may be under way
+	host     hostLogin
 
-	mu     sync.Mutex
-	mounts map[string]int // key-value version by mount path with a slash behind
+	mu      sync.Mutex
+	mounts  map[string]int           // key-value version by mount path with a slash behind
+	looking map[string]chan struct{} // held while a mount is looked up, by app and path
 }
 
 var _ secrets.Source = (*Client)(nil)
@@ -55,6 +53,7 @@ func New(config Config, log zerolog.Logger) (*Client, error) {
 	base := library.HttpClient.Transport.(*http.Transport)
 	base.Proxy = nil
 	base.DialContext = (&net.Dialer{Timeout: config.Timeout}).DialContext
+	base.MaxIdleConnsPerHost = requestsAtOnce
 	if err := library.ConfigureTLS(&api.TLSConfig{
 		CACert: config.CACert, CAPath: config.CAPath,
 		ClientCert: config.ClientCert, ClientKey: config.ClientKey,
@@ -74,7 +73,8 @@ func New(config Config, log zerolog.Logger) (*Client, error) {
 	}
 	c := &Client{
 		config: config, api: client, log: log,
-		gate: newGate(), slots: semaphore.NewWeighted(requestsAtOnce), mounts: map[string]int{},
+		gate: newGate(), slots: make(chan struct{}, requestsAtOnce), host: newHostLogin(),
+		mounts: map[string]int{}, looking: map[string]chan struct{}{},
 	}
 	if config.Template != "" {
 		if c.template, err = parseTemplate(config.Template); err != nil {
@@ -94,8 +94,8 @@ func (c *Client) Open(ctx context.Context, id secrets.Identity, waiting func(rea
 	if waiting == nil {
 		waiting = func(string) {}
 	}
-	s := &session{client: c, id: id, waiting: onChange(waiting)}
-	if err := s.login(ctx); err != nil {
+	s := &session{client: c, id: id, waiting: onChange(waiting), loggingIn: make(chan struct{}, 1)}
+	if _, err := s.static(ctx); err != nil {
 		return nil, err
 	}
 	return s, nil
@@ -116,6 +116,24 @@ func onChange(f func(string)) func(string) {
 	}
 }
 
+// hold takes a place in held, and says what it waits for while Vault cannot
+// answer those who have one.
+func (c *Client) hold(ctx context.Context, held chan struct{}, waiting func(string)) error {
+	for {
+		reason, changed := c.gate.state()
+		if reason != "" {
+			waiting(reason)
+		}
+		select {
+		case held <- struct{}{}:
+			return nil
+		case <-ctx.Done():
+			return ctx.Err()
+		case <-changed:
+		}
+	}
+}
+
 // do makes one request, again and again while the failure may pass. request
 // must return the Vault library's error unwrapped.
 func (c *Client) do(ctx context.Context, op string, waiting func(string), request func(ctx context.Context) error) error {
@@ -123,14 +141,18 @@ func (c *Client) do(ctx context.Context, op string, waiting func(string), reques
 	giveUp := func() error {
 		return &WaitError{Op: op, Reason: reason, Tries: tries, Took: time.Since(started), cause: ctx.Err()}
 	}
+	note := func(why string) {
+		reason = why
+		waiting(why)
+	}
 	for {
-		if err := c.slots.Acquire(ctx, 1); err != nil {
+		if err := c.hold(ctx, c.slots, note); err != nil {
 			return giveUp()
 		}
 		// The slot is held while the gate is shut, too: what waits behind it
 		// would wait for the same thing.
 		if err := c.gate.enter(ctx); err != nil {
-			c.slots.Release(1)
+			<-c.slots
 			return giveUp()
 		}
 		tries++
@@ -138,9 +160,9 @@ func (c *Client) do(ctx context.Context, op string, waiting func(string), reques
 		attempt, cancel := context.WithTimeout(context.WithValue(ctx, retryAfterKey{}, &retryAfter), c.config.Timeout)
 		err := request(attempt)
 		cancel()
-		c.slots.Release(1)
+		<-c.slots
 		if err == nil {
-			c.gate.leave(true, 0)
+			c.gate.leave("", 0)
 			return nil
 		}
 		if ctx.Err() != nil {
@@ -149,13 +171,13 @@ func (c *Client) do(ctx context.Context, op string, waiting func(string), reques
 		}
 		why, again := transient(err)
 		if !again {
-			c.gate.leave(true, 0)
+			c.gate.leave("", 0)
 			return err
 		}
-		c.gate.leave(false, retryAfter)
-		reason = why + " at " + c.config.Address
-		c.log.Debug().Str("op", op).Int("tries", tries).Str("wait_for", reason).Msg("vault request will be repeated")
-		waiting(reason)
+		why += " at " + c.config.Address
+		c.gate.leave(why, retryAfter)
+		c.log.Debug().Str("op", op).Int("tries", tries).Str("wait_for", why).Msg("vault request will be repeated")
+		note(why)
 	}
 }
 
@@ -172,41 +194,4 @@ func permanent(err error, op, problem string) error {
 		problem = "Vault's certificate does not verify: check " + EnvCACert + " and " + EnvTLSServerName
 	}
 	return &Error{Op: op, Status: statusOf(err), Problem: problem}
-}
-
-// login gets a token for the session.
-func (s *session) login(ctx context.Context) error {
-	c := s.client
-	if c.config.Auth == AuthToken {
-		token, err := os.ReadFile(c.config.TokenFile)
-		if err != nil {
-			return &Error{Op: "log in", Problem: fmt.Sprintf("%s cannot be read: %v", EnvTokenFile, err)}
-		}
-		token = bytes.TrimSpace(token)
-		if len(token) == 0 || bytes.ContainsAny(token, "\n\r\x00 ") {
-			return &Error{Op: "log in", Problem: "the file of " + EnvTokenFile + " does not hold one token on one line"}
-		}
-		return s.setToken(string(token), false)
-	}
-	op := fmt.Sprintf("log in with role %s at auth/%s", c.config.Role, strings.Trim(c.config.Mount, "/"))
-	if s.id.Token.Empty() {
-		return &Error{Op: op, Problem: "the task has no identity token: launch it through Pacer's scheduler, or set " + EnvAuth + " to another method"}
-	}
-	var answer *api.Secret
-	err := c.do(ctx, op, s.waiting, func(ctx context.Context) (err error) {
-		answer, err = c.api.Logical().WriteWithContext(ctx, "auth/"+strings.Trim(c.config.Mount, "/")+"/login", map[string]any{
-			"role": c.config.Role,
-			"jwt":  string(s.id.Token.Reveal()),
-		})
-		return err
-	})
-	if err != nil {
-		return permanent(err, op, "refused: check that the mount and the role exist, that Vault trusts the scheduler's keys, and that the role's bound claims admit this app")
-	}
-	if answer == nil || answer.Auth == nil || answer.Auth.ClientToken == "" {
-		return &Error{Op: op, Problem: "the answer holds no token: is " + EnvAddress + " a Vault server?"}
-	}
-	// Batch tokens have no accessor; they cannot be revoked and end by
-	// themselves.
-	return s.setToken(answer.Auth.ClientToken, answer.Auth.Accessor != "")
 }

@@ -31,15 +31,24 @@ const (
 	EnvMount         = "PACER_VAULT_MOUNT"
 	EnvTokenFile     = "PACER_VAULT_TOKEN_FILE"
 	EnvTemplate      = "PACER_SECRETS_TEMPLATE"
+	EnvRoleIDFile    = "PACER_VAULT_ROLE_ID_FILE"
+	EnvSecretIDFile  = "PACER_VAULT_SECRET_ID_FILE"
+	EnvWrapped       = "PACER_VAULT_SECRET_ID_WRAPPED"
 )
 
 // Methods of logging in.
 const (
 	// AuthJWT logs in with the signed token of the task itself.
 	AuthJWT = "jwt"
+	// AuthAppRole logs in with a role id and a secret id from files on the
+	// host, AuthCert with the certificate of VAULT_CLIENT_CERT.
+	AuthAppRole = "approle"
+	AuthCert    = "cert"
 	// AuthToken uses a token from a file on the host for all tasks.
 	AuthToken = "token"
 )
+
+var methods = []string{AuthJWT, AuthAppRole, AuthCert, AuthToken}
 
 // Config says where Vault is and how to log in. Use [DefaultConfig] or
 // [ConfigFromEnv].
@@ -58,24 +67,32 @@ type Config struct {
 	// Timeout bounds one request, not the launch. Default 10 s; raising it
 	// keeps one of the few slots for requests busy longer.
 	Timeout time.Duration
-	// Auth is AuthJWT or AuthToken. Default AuthJWT.
+	// Auth is one of the methods above. Default AuthJWT.
 	Auth string
-	// Role is the role of the JWT method. Default "pacer".
+	// Role is the name of the method's role. Default "pacer".
 	Role string
-	// Mount is where the JWT method is mounted. Default "jwt".
+	// Mount is where the method is mounted. Empty means where Vault mounts it
+	// by default: under its own name.
 	Mount string
+	// RoleIDFile and SecretIDFile are AuthAppRole's. They are read at each
+	// login, so that they can be replaced.
+	RoleIDFile, SecretIDFile string
+	// Wrapped says that SecretIDFile holds a response-wrapping token. It must
+	// have been made by auth/MOUNT/role/ROLE/secret-id, and works once: the
+	// secret id is then kept in memory, and a new executor needs a new token.
+	Wrapped bool
 	// TokenFile holds the token of AuthToken. It is read at each launch, so
 	// that it can be replaced.
 	TokenFile string
 	// Template bounds the paths that an app may name, for example
-	// "secret/data/{app}/*". AuthToken needs one, because there the host's
-	// token, and not Vault, would have to tell the apps apart.
+	// "secret/data/{app}/*". All methods but AuthJWT need one, because there
+	// the host, and not Vault, has to tell the apps apart.
 	Template string
 }
 
 // DefaultConfig returns the defaults; Address is empty.
 func DefaultConfig() Config {
-	return Config{Timeout: 10 * time.Second, Auth: AuthJWT, Role: "pacer", Mount: "jwt"}
+	return Config{Timeout: 10 * time.Second, Auth: AuthJWT, Role: "pacer"}
 }
 
 // ConfigFromEnv reads the settings named above. It returns ok false when
@@ -92,15 +109,18 @@ func ConfigFromEnv(getenv func(string) string) (c Config, ok bool, err error) {
 	c.ClientCert, c.ClientKey = getenv(EnvClientCert), getenv(EnvClientKey)
 	c.TLSServerName = getenv(EnvTLSServerName)
 	c.TokenFile, c.Template = getenv(EnvTokenFile), getenv(EnvTemplate)
+	c.RoleIDFile, c.SecretIDFile = getenv(EnvRoleIDFile), getenv(EnvSecretIDFile)
 	for variable, field := range map[string]*string{EnvAuth: &c.Auth, EnvRole: &c.Role, EnvMount: &c.Mount} {
 		if value := getenv(variable); value != "" {
 			*field = value
 		}
 	}
 	var errs []error
-	if value := getenv(EnvSkipVerify); value != "" {
-		if c.SkipVerify, err = strconv.ParseBool(value); err != nil {
-			errs = append(errs, fmt.Errorf("%s=%q: write true or false", EnvSkipVerify, value))
+	for variable, field := range map[string]*bool{EnvSkipVerify: &c.SkipVerify, EnvWrapped: &c.Wrapped} {
+		if value := getenv(variable); value != "" {
+			if *field, err = strconv.ParseBool(value); err != nil {
+				errs = append(errs, fmt.Errorf("%s=%q: write true or false", variable, value))
+			}
 		}
 	}
 	if value := getenv(EnvTimeout); value != "" {
@@ -135,7 +155,7 @@ func (c Config) Validate() error {
 	if (c.ClientCert == "") != (c.ClientKey == "") {
 		bad("%s and %s go together: set both or none", EnvClientCert, EnvClientKey)
 	}
-	for variable, path := range map[string]string{EnvCACert: c.CACert, EnvCAPath: c.CAPath, EnvClientCert: c.ClientCert, EnvClientKey: c.ClientKey, EnvTokenFile: c.TokenFile} {
+	for variable, path := range map[string]string{EnvCACert: c.CACert, EnvCAPath: c.CAPath, EnvClientCert: c.ClientCert, EnvClientKey: c.ClientKey, EnvTokenFile: c.TokenFile, EnvRoleIDFile: c.RoleIDFile, EnvSecretIDFile: c.SecretIDFile} {
 		if path == "" {
 			continue
 		}
@@ -143,23 +163,36 @@ func (c Config) Validate() error {
 			bad("%s: %w", variable, err)
 		}
 	}
+	if c.Auth != AuthToken {
+		if c.Role == "" || strings.Contains(c.Role, "/") {
+			bad("%s=%q: write the name of a role of the method", EnvRole, c.Role)
+		}
+		if c.Mount != "" && secrets.CheckPath("auth/"+strings.Trim(c.Mount, "/")) != "" {
+			bad("%s=%q: write where the method is mounted, for example jwt", EnvMount, c.Mount)
+		}
+	}
+	needs := func(variable, value, what string) {
+		if value == "" {
+			bad("%s=%s needs %s, %s", EnvAuth, c.Auth, variable, what)
+		}
+	}
 	switch c.Auth {
 	case AuthJWT:
-		if c.Role == "" || strings.Contains(c.Role, "/") {
-			bad("%s=%q: write the name of a role of the JWT method", EnvRole, c.Role)
-		}
-		if strings.Trim(c.Mount, "/") == "" || slices.Contains(strings.Split(c.Mount, "/"), "..") {
-			bad("%s=%q: write where the JWT method is mounted, for example jwt", EnvMount, c.Mount)
+	case AuthAppRole:
+		needs(EnvRoleIDFile, c.RoleIDFile, "the path of a file on the host")
+		needs(EnvSecretIDFile, c.SecretIDFile, "the path of a file on the host")
+	case AuthCert:
+		needs(EnvClientCert, c.ClientCert, "the path of a PEM file on the host")
+		if address != nil && address.Scheme == "http" {
+			bad("%s=%s needs %s with https", EnvAuth, c.Auth, EnvAddress)
 		}
 	case AuthToken:
-		if c.TokenFile == "" {
-			bad("%s=%s needs %s, the path of a file on the host", EnvAuth, AuthToken, EnvTokenFile)
-		}
-		if c.Template == "" {
-			bad("%s=%s needs %s, for example secret/data/{app}/*: without it any app could name any other's secrets", EnvAuth, AuthToken, EnvTemplate)
-		}
+		needs(EnvTokenFile, c.TokenFile, "the path of a file on the host")
 	default:
-		bad("%s=%q: write %s or %s", EnvAuth, c.Auth, AuthJWT, AuthToken)
+		bad("%s=%q: write one of %s", EnvAuth, c.Auth, strings.Join(methods, ", "))
+	}
+	if slices.Contains(methods, c.Auth) && c.Auth != AuthJWT {
+		needs(EnvTemplate, c.Template, "for example secret/data/{app}/*: without it any app could name any other's secrets")
 	}
 	if c.Template != "" {
 		if _, err := parseTemplate(c.Template); err != nil {
@@ -167,6 +200,15 @@ func (c Config) Validate() error {
 		}
 	}
 	return errors.Join(errs...)
+}
+
+// mount is where the method is mounted, with "auth/" before it.
+func (c Config) mount() string {
+	mount := strings.Trim(c.Mount, "/")
+	if mount == "" {
+		mount = c.Auth
+	}
+	return "auth/" + mount
 }
 
 // template is a path whose "{app}" elements stand for the app's own path and

@@ -13,6 +13,8 @@ import (
 	"time"
 
 	"github.com/hashicorp/vault/api"
+
+	"pacer/secrets"
 )
 
 // Error is an answer of Vault that a repeat would not mend.
@@ -23,7 +25,15 @@ type Error struct {
 	Status int
 	// Problem says what is wrong and what to do about it.
 	Problem string
+	// Security says that a credential was not what it has to be, which may be
+	// somebody's doing.
+	Security bool
+	// ended says that a lease or the login is over.
+	ended bool
 }
+
+// Is makes the error of what is over a [secrets.ErrEnded].
+func (e *Error) Is(target error) bool { return e.ended && target == secrets.ErrEnded }
 
 func (e *Error) Error() string {
 	if e.Status == 0 {

@@ -19,6 +19,7 @@ const (
 type gate struct {
 	mu       sync.Mutex
 	failures int           // in a row; 0 means open
+	reason   string        // of the last failure
 	next     time.Time     // of the next probe
 	probing  bool          // a probe is under way
 	changed  chan struct{} // closed whenever the above changes
@@ -56,17 +57,28 @@ func (g *gate) enter(ctx context.Context) error {
 	}
 }
 
-// leave says how the request ended: answered, or failed in a way that may
-// pass, with the pause that Vault asked for, or 0.
-func (g *gate) leave(answered bool, retryAfter time.Duration) {
+// state says why the gate is shut, or nothing, and when to ask again.
+func (g *gate) state() (reason string, changed <-chan struct{}) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	if answered && g.failures == 0 {
+	if g.failures > 0 {
+		reason = g.reason
+	}
+	return reason, g.changed
+}
+
+// leave says how the request ended: answered (no reason), or failed in a way
+// that may pass, with the pause that Vault asked for, or 0.
+func (g *gate) leave(reason string, retryAfter time.Duration) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	if reason == "" && g.failures == 0 {
 		return
 	}
-	if answered {
+	if reason == "" {
 		g.failures, g.probing = 0, false
 	} else {
+		g.reason = reason
 		// Requests that were under way together count once: only the first
 		// failure, and then the probe's.
 		if g.failures == 0 || g.probing {

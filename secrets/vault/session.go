@@ -3,88 +3,143 @@ package vault
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"net/http"
 	"strconv"
 	"strings"
 	"sync"
+	"time"
 
 	"github.com/hashicorp/vault/api"
 
 	"pacer/secrets"
 )
 
-// session is one task's login.
+// session is one task's. What gives leases is read with a login of its own,
+// whose end is the leases' end.
 type session struct {
 	client  *Client
 	id      secrets.Identity
 	waiting func(reason string)
 
-	loggingIn sync.Mutex // held during a repeated login
+	loggingIn chan struct{} // a lock that a context can give up; guards id.Token
 
-	mu        sync.Mutex
-	api       *api.Client // with the token
-	revocable bool
-	renewed   int // logins after the first
+	mu     sync.Mutex
+	own    *login
+	shared *login // the host's
+	joined bool
+	again  time.Time // of the last repeated login
+	// retired logins of our own may still live, and their leases be in use.
+	retired []*login
 }
 
 var _ secrets.Session = (*session)(nil)
 
-// setToken makes the session's own client, which shares the connections.
-func (s *session) setToken(token string, revocable bool) error {
-	clone, err := s.client.api.Clone()
-	if err != nil {
-		return &Error{Op: "log in", Problem: "the Vault library cannot copy its client"}
-	}
-	clone.SetToken(token)
-	if s.client.config.Namespace != "" {
-		clone.SetNamespace(s.client.config.Namespace)
-	}
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	s.api, s.revocable = clone, revocable
-	return nil
+// usesHost reports whether tasks share the host's login.
+func (s *session) usesHost() bool {
+	return s.client.config.Auth == AuthAppRole || s.client.config.Auth == AuthCert
 }
 
-func (s *session) current() (client *api.Client, renewed int) {
+// static is the login for what gives no lease.
+func (s *session) static(ctx context.Context) (*login, error) { return s.login(ctx, s.usesHost(), nil) }
+
+// login returns the session's own login or the host's, made when there is none
+// or when it is the one that has ended.
+func (s *session) login(ctx context.Context, shared bool, ended *login) (*login, error) {
+	if err := s.client.hold(ctx, s.loggingIn, s.waiting); err != nil {
+		return nil, &WaitError{Op: "log in", Reason: "another read's login has not been answered yet", cause: err}
+	}
+	defer func() { <-s.loggingIn }()
+	s.mu.Lock()
+	field := &s.own
+	if shared {
+		field = &s.shared
+	}
+	current, joined := *field, s.joined
+	s.mu.Unlock()
+	if current != nil && current != ended {
+		return current, nil
+	}
+	var made *login
+	var err error
+	switch {
+	case shared:
+		made, err = s.client.join(ctx, s.waiting, !joined, ended)
+	case s.usesHost():
+		// The wrapped secret id belongs to whoever holds the host's login.
+		if err = s.client.hold(ctx, s.client.host.held, s.waiting); err == nil {
+			made, err = s.client.logIn(ctx, secrets.Secret{}, s.waiting)
+			<-s.client.host.held
+		}
+	case s.client.config.Auth == AuthJWT:
+		var token secrets.Secret
+		if token, err = s.token(ctx, false); err == nil {
+			made, err = s.client.logIn(ctx, token, s.waiting)
+		}
+		if refusal, ok := errors.AsType[*Error](err); ok && ended != nil && !refusal.Security && s.id.Fresh != nil {
+			if token, err = s.token(ctx, true); err == nil {
+				made, err = s.client.logIn(ctx, token, s.waiting)
+			}
+		}
+	default:
+		made, err = s.client.logIn(ctx, secrets.Secret{}, s.waiting)
+	}
+	if err != nil {
+		return nil, err
+	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	return s.api, s.renewed
+	*field = made
+	if shared {
+		s.joined = true
+	}
+	if ended != nil {
+		s.again = time.Now()
+		if !shared {
+			s.retired = append(s.retired, ended)
+		}
+	}
+	return made, nil
 }
 
 // Read implements [secrets.Session].
-func (s *session) Read(ctx context.Context, path string, version int) (map[string]secrets.Secret, error) {
+func (s *session) Read(ctx context.Context, path string, version int) (none secrets.Content, err error) {
 	ref := secrets.Ref{Path: path, Version: version}.String()
 	op := "read " + ref
 	if problem := secrets.CheckPath(path); problem != "" {
-		return nil, &Error{Op: op, Problem: problem}
+		return none, &Error{Op: op, Problem: problem}
 	}
 	if t := s.client.template; t != nil && !t.mayAllow(s.id.App, path) {
-		return nil, &Error{Op: op, Problem: fmt.Sprintf("outside of what app %s may read here (%s=%s)", s.id.App, EnvTemplate, strings.Join(t, "/"))}
+		return none, &Error{Op: op, Problem: fmt.Sprintf("outside of what app %s may read here (%s=%s)", s.id.App, EnvTemplate, strings.Join(t, "/"))}
 	}
 	mount, kv, err := s.mountOf(ctx, op, path)
 	if err != nil {
-		return nil, err
+		return none, err
 	}
 	if kv == 2 {
 		if rest := strings.TrimPrefix(path, mount); !strings.HasPrefix(rest, "data/") {
 			path = mount + "data/" + rest
 		}
 	} else if version > 0 {
-		return nil, &Error{Op: op, Problem: "a version is named, but the mount " + mount + " keeps none: leave @" + strconv.Itoa(version) + " out"}
+		return none, &Error{Op: op, Problem: "a version is named, but the mount " + mount + " keeps none: leave @" + strconv.Itoa(version) + " out"}
 	}
 	if t := s.client.template; t != nil && !t.allows(s.id.App, path) {
-		return nil, &Error{Op: op, Problem: fmt.Sprintf("%s is outside of what app %s may read here (%s=%s)", path, s.id.App, EnvTemplate, strings.Join(t, "/"))}
+		return none, &Error{Op: op, Problem: fmt.Sprintf("%s is outside of what app %s may read here (%s=%s)", path, s.id.App, EnvTemplate, strings.Join(t, "/"))}
 	}
 	var query map[string][]string
 	if version > 0 {
 		query = map[string][]string{"version": {strconv.Itoa(version)}}
 	}
-	answer, err := s.get(ctx, op, path, query)
+	answer, err := s.get(ctx, op, path, query, s.usesHost() && kv > 0)
 	if err != nil {
-		return nil, permanent(err, op, s.refusal(err, path))
+		return none, permanent(err, op, s.refusal(err, path))
 	}
-	return contents(answer, op, kv)
+	keys, err := contents(answer, op, kv)
+	if err != nil {
+		return none, err
+	}
+	return secrets.Content{Keys: keys, Lease: secrets.Lease{ID: answer.LeaseID, Duration: seconds(answer.LeaseDuration), Renewable: answer.Renewable}}, nil
 }
 
 // refusal says what to do about a status that is not repeated.
@@ -116,9 +171,6 @@ func contents(answer *api.Secret, op string, kv int) (map[string]secrets.Secret,
 		}
 		data = inner
 	}
-	if answer.LeaseID != "" {
-		return nil, &Error{Op: op, Problem: "the path gives a lease that would have to be renewed, which is not supported: use a key-value secret"}
-	}
 	found := make(map[string]secrets.Secret, len(data))
 	for key, value := range data {
 		if text, ok := value.(string); ok {
@@ -135,60 +187,74 @@ func contents(answer *api.Secret, op string, kv int) (map[string]secrets.Secret,
 	return found, nil
 }
 
-// get reads a path; a 403 is tried once more with a fresh login, because the
-// token may have ended.
-func (s *session) get(ctx context.Context, op, path string, query map[string][]string) (answer *api.Secret, err error) {
-	for {
-		client, renewed := s.current()
+// sureTime is how long a repeated login is not doubted.
+const sureTime = time.Minute
+
+// get reads a path. After a 403 it looks whether the token has ended, and if so
+// asks once more with a fresh login.
+func (s *session) get(ctx context.Context, op, path string, query map[string][]string, shared bool) (answer *api.Secret, err error) {
+	used, err := s.login(ctx, shared, nil)
+	for err == nil {
 		err = s.client.do(ctx, op, s.waiting, func(ctx context.Context) (err error) {
-			answer, err = client.Logical().ReadWithDataWithContext(ctx, path, query)
+			answer, err = used.client.Logical().ReadWithDataWithContext(ctx, path, query)
 			return err
 		})
-		if statusOf(err) != http.StatusForbidden || s.client.config.Auth != AuthJWT || renewed > 0 {
+		if statusOf(err) != http.StatusForbidden || !s.hasEnded(ctx, used) {
 			return answer, err
 		}
-		if err := s.relogin(ctx, renewed); err != nil {
-			return nil, err
-		}
+		used, err = s.login(ctx, shared, used)
 	}
+	return nil, err
 }
 
-// relogin logs in again unless another read of the task has done so since the
-// caller looked.
-func (s *session) relogin(ctx context.Context, seen int) error {
-	s.loggingIn.Lock()
-	defer s.loggingIn.Unlock()
-	if _, renewed := s.current(); renewed != seen {
-		return nil
-	}
-	// Denied by policy, the old token still lives; ended, it cannot be revoked
-	// and need not be.
-	revoking, cancel := context.WithTimeout(ctx, s.client.config.Timeout)
-	_ = s.revoke(revoking)
-	cancel()
-	if err := s.login(ctx); err != nil {
-		return err
-	}
+// hasEnded reports whether a login that was denied something is worth being
+// replaced.
+func (s *session) hasEnded(ctx context.Context, used *login) bool {
 	s.mu.Lock()
-	defer s.mu.Unlock()
-	s.renewed++
-	return nil
+	sure := time.Since(s.again) < sureTime
+	s.mu.Unlock()
+	if sure {
+		return false
+	}
+	err := s.client.do(ctx, "look up the token", s.waiting, func(ctx context.Context) error {
+		_, err := used.client.Auth().Token().LookupSelfWithContext(ctx)
+		return err
+	})
+	return statusOf(err) == http.StatusForbidden
 }
 
 // mountOf finds the mount that a path belongs to, with a slash behind, and its
 // key-value version: 0 when it is another engine.
 func (s *session) mountOf(ctx context.Context, op, path string) (mount string, version int, err error) {
 	c := s.client
+	if mount, version, ok := c.knownMount(path); ok {
+		return mount, version, nil
+	}
+	// Tasks that start together ask once. Other apps ask for themselves, since
+	// Vault denies the answer to whom the path is closed.
+	key := s.id.App + " " + path
 	c.mu.Lock()
-	for known, version := range c.mounts {
-		if strings.HasPrefix(path, known) {
-			c.mu.Unlock()
-			return known, version, nil
-		}
+	looking := c.looking[key]
+	if looking == nil {
+		looking = make(chan struct{}, 1)
+		c.looking[key] = looking
 	}
 	c.mu.Unlock()
+	if err := c.hold(ctx, looking, s.waiting); err != nil {
+		return "", 0, &WaitError{Op: op, Reason: "another task's request to Vault has not been answered yet", cause: err}
+	}
+	defer func() {
+		c.mu.Lock()
+		defer c.mu.Unlock()
+		// Who waits here still has it; who comes later makes another.
+		delete(c.looking, key)
+		<-looking
+	}()
+	if mount, version, ok := c.knownMount(path); ok {
+		return mount, version, nil
+	}
 	// The endpoint that Vault's own command line asks before "vault kv".
-	answer, err := s.get(ctx, op, "sys/internal/ui/mounts/"+path, nil)
+	answer, err := s.get(ctx, op, "sys/internal/ui/mounts/"+path, nil, s.usesHost())
 	if err != nil {
 		return "", 0, permanent(err, op, fmt.Sprintf("no mount for this path that app %s may use: check the first part of the path and the app's policy", s.id.App))
 	}
@@ -213,29 +279,152 @@ func (s *session) mountOf(ctx context.Context, op, path string) (mount string, v
 	return mount, version, nil
 }
 
+func (c *Client) knownMount(path string) (mount string, version int, ok bool) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	for known, version := range c.mounts {
+		if strings.HasPrefix(path, known) {
+			return known, version, true
+		}
+	}
+	return "", 0, false
+}
+
+// logins are those that the session uses now.
+func (s *session) logins() []*login {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	var all []*login
+	for _, l := range []*login{s.own, s.shared} {
+		if l != nil {
+			all = append(all, l)
+		}
+	}
+	return all
+}
+
+// Login implements [secrets.Session].
+func (s *session) Login() (shortest secrets.Lease) {
+	for _, l := range s.logins() {
+		if left, _ := l.left(); left.Duration > 0 && (shortest.Duration == 0 || left.Duration < shortest.Duration) {
+			shortest = left
+		}
+	}
+	return shortest
+}
+
+// RenewLogin implements [secrets.Session].
+func (s *session) RenewLogin(ctx context.Context) (secrets.Lease, error) {
+	const op = "renew the login"
+	for _, l := range s.logins() {
+		// Another session may just have renewed the host's.
+		if left, part := l.left(); left.Duration == 0 || part > 0.5 {
+			continue
+		}
+		var answer *api.Secret
+		err := s.client.do(ctx, op, s.waiting, func(ctx context.Context) (err error) {
+			answer, err = l.client.Auth().Token().RenewSelfWithContext(ctx, 0)
+			return err
+		})
+		switch status := statusOf(err); {
+		case err == nil && answer != nil && answer.Auth != nil && answer.Auth.LeaseDuration > 0:
+			l.prolonged(secrets.Lease{Duration: seconds(answer.Auth.LeaseDuration), Renewable: answer.Auth.Renewable})
+		case err == nil || status == http.StatusForbidden:
+			return secrets.Lease{}, &Error{Op: op, Status: status, Problem: "the token is no longer valid", ended: true}
+		default:
+			return secrets.Lease{}, permanent(err, op, "refused")
+		}
+	}
+	return s.Login(), nil
+}
+
+// Relogin implements [secrets.Session].
+func (s *session) Relogin(ctx context.Context) error {
+	s.mu.Lock()
+	own, shared := s.own, s.shared
+	s.mu.Unlock()
+	if own != nil {
+		if _, err := s.login(ctx, false, own); err != nil {
+			return err
+		}
+	}
+	if shared != nil {
+		if _, err := s.login(ctx, true, shared); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// Renew implements [secrets.Session].
+func (s *session) Renew(ctx context.Context, lease secrets.Lease) (secrets.Lease, error) {
+	const op = "renew a lease"
+	s.mu.Lock()
+	own := s.own
+	s.mu.Unlock()
+	var answer *api.Secret
+	err := s.client.do(ctx, op, s.waiting, func(ctx context.Context) (err error) {
+		answer, err = own.client.Sys().RenewWithContext(ctx, lease.ID, 0)
+		return err
+	})
+	if err == nil && answer != nil {
+		return secrets.Lease{ID: lease.ID, Duration: seconds(answer.LeaseDuration), Renewable: answer.Renewable}, nil
+	}
+	// The same status may mean that the lease is over and that the engine could
+	// not renew it this time.
+	if status := statusOf(err); status >= 400 && status < 500 {
+		lookup := s.client.do(ctx, op, s.waiting, func(ctx context.Context) error {
+			_, err := own.client.Sys().LookupWithContext(ctx, lease.ID)
+			return err
+		})
+		if status := statusOf(lookup); status >= 400 && status < 500 {
+			return secrets.Lease{}, &Error{Op: op, Status: status, Problem: "the lease has ended", ended: true}
+		}
+	}
+	return secrets.Lease{}, permanent(err, op, "the engine does not renew it now")
+}
+
+// Revoke implements [secrets.Session].
+func (s *session) Revoke(ctx context.Context, lease secrets.Lease) error {
+	s.mu.Lock()
+	own := s.own
+	s.mu.Unlock()
+	if own == nil || own.revocable {
+		return nil // ends with the login
+	}
+	if err := own.client.Sys().RevokeWithContext(ctx, lease.ID); err != nil {
+		return s.noted("revoke a lease", err)
+	}
+	return nil
+}
+
 // Close revokes the login, bounded by ctx. It does not wait for a Vault that
 // cannot answer: the token ends with its period.
 func (s *session) Close(ctx context.Context) error {
-	err := s.revoke(ctx)
+	s.mu.Lock()
+	own, joined, retired := s.own, s.joined, s.retired
+	s.own, s.shared, s.joined, s.retired = nil, nil, false, nil
+	s.mu.Unlock()
+	for _, l := range retired {
+		// Most of them have ended.
+		_ = l.revoke(ctx)
+	}
+	err := own.revoke(ctx)
+	if joined {
+		err = errors.Join(err, s.client.part(ctx))
+	}
 	if err == nil {
 		return nil
 	}
+	return s.noted("revoke the login", err)
+}
+
+// noted logs what was not given back, without the library's text.
+func (s *session) noted(op string, err error) error {
 	reason, again := transient(err)
 	if !again {
 		reason = fmt.Sprintf("Vault answers %d", statusOf(err))
 	}
-	s.client.log.Warn().Str("task_id", s.id.Task).Str("error", reason).Msg("vault token not revoked, it ends by itself")
-	return &Error{Op: "revoke the login", Status: statusOf(err), Problem: reason}
-}
-
-// revoke gives the token back, once.
-func (s *session) revoke(ctx context.Context) error {
-	s.mu.Lock()
-	client, revocable := s.api, s.revocable
-	s.revocable = false
-	s.mu.Unlock()
-	if client == nil || !revocable {
-		return nil
-	}
-	return client.Auth().Token().RevokeSelfWithContext(ctx, "")
+	s.client.log.Warn().Str("task_id", s.id.Task).Str("op", op).Str("error", reason).Msg("not given back to Vault, it ends by itself")
+	return &Error{Op: op, Status: statusOf(err), Problem: reason}
 }

@@ -16,6 +16,7 @@ import (
 	"pacer/executor/registry"
 	"pacer/executor/registry/zookeeper"
 	"pacer/healthcheck"
+	"pacer/secrets"
 	"pacer/secrets/vault"
 )
 
@@ -60,7 +61,8 @@ func run(ctx context.Context, s settings, stderr io.Writer) (err error) {
 			return fmt.Errorf("prepare for Vault: %w", err)
 		}
 		defer store.Close()
-		parts.Secrets = store
+		parts.Secrets = secrets.NewKeeper(store, log)
+		defer parts.Secrets.Close()
 	}
 	tasks, err := executor.New(s.executor, parts, registries, log)
 	if err != nil {
