@@ -2,11 +2,15 @@ package executor
 
 import (
 	"fmt"
+	"os"
+	"path/filepath"
 	"slices"
 	"testing"
 	"time"
 
 	mesos "github.com/mesos/mesos-go/api/v1/lib"
+
+	"pacer/executor/process"
 )
 
 // reportQuantiles gives a benchmark the figures that the budgets are about.
@@ -17,6 +21,7 @@ func reportQuantiles(b *testing.B, took []time.Duration) {
 	}
 	b.ReportMetric(ms(0.5), "p50-ms")
 	b.ReportMetric(ms(0.99), "p99-ms")
+	b.ReportMetric(0, "ns/op")
 }
 
 // arrival is when a status of a task came that fits.
@@ -32,10 +37,46 @@ func (b *inbox) arrival(tb testing.TB, id string, fits func(*mesos.TaskStatus) b
 	return time.Time{}
 }
 
+// inCgroups runs a benchmark without cgroups and, as root, below a cgroup that
+// an operator made in v2 and in v1.
+func inCgroups(b *testing.B, body func(b *testing.B, r *real)) {
+	b.Run("none", func(b *testing.B) { body(b, newReal(b)) })
+	for name, hierarchies := range map[string][]string{
+		"v2": {"/sys/fs/cgroup", "/sys/fs/cgroup/unified"}, // the first that is one
+		"v1": {"/sys/fs/cgroup/memory", "/sys/fs/cgroup/cpu", "/sys/fs/cgroup/pids", "/sys/fs/cgroup/freezer"},
+	} {
+		b.Run(name, func(b *testing.B) {
+			parent := fmt.Sprintf("pacer-bench-%d", os.Getpid())
+			made := 0
+			for _, h := range hierarchies {
+				_, err := os.Stat(filepath.Join(h, "cgroup.controllers"))
+				if name == "v2" && (err != nil || made > 0) {
+					continue
+				}
+				dir := filepath.Join(h, parent)
+				if err := os.Mkdir(dir, 0o755); err != nil {
+					b.Skip("needs a cgroup hierarchy that it may write to:", err)
+				}
+				made++
+				b.Cleanup(func() {
+					if err := os.Remove(dir); err != nil {
+						b.Error(err)
+					}
+				})
+			}
+			if made == 0 {
+				b.Skip("needs a mounted cgroup hierarchy")
+			}
+			body(b, newRealIn(b, process.Config{CgroupParent: "/" + parent, ContainerID: "c1", FrameworkID: "f1"}))
+		})
+	}
+}
+
 // BenchmarkLaunch is the time from LAUNCH to the running process of a task
 // without secrets; budget p99 <= 10 ms (cgroup v2 or none), 50 ms (v1).
-func BenchmarkLaunch(b *testing.B) {
-	r := newReal(b)
+func BenchmarkLaunch(b *testing.B) { inCgroups(b, benchmarkLaunch) }
+
+func benchmarkLaunch(b *testing.B, r *real) {
 	var took []time.Duration
 	for i := 0; b.Loop(); i++ {
 		id := fmt.Sprintf("t.%d", i)
@@ -50,10 +91,39 @@ func BenchmarkLaunch(b *testing.B) {
 	reportQuantiles(b, took)
 }
 
+// BenchmarkLaunchAll is the time from 500 LAUNCHes at once until the last of
+// them runs; budget 3 s without v1 cgroups.
+func BenchmarkLaunchAll(b *testing.B) {
+	inCgroups(b, func(b *testing.B, r *real) {
+		const tasks = 500
+		for round := 0; b.Loop(); round++ {
+			begin := time.Now()
+			id := func(i int) string { return fmt.Sprintf("t.%d.%d", round, i) }
+			for i := range tasks {
+				r.run(b, id(i), "exec sleep 600", nil)
+			}
+			for i := range tasks {
+				r.inbox.wait(b, id(i), in(mesos.TASK_RUNNING))
+			}
+			b.ReportMetric(time.Since(begin).Seconds(), "s/500-launches")
+			begin = time.Now()
+			for i := range tasks {
+				r.Kill(id(i), nil)
+			}
+			for i := range tasks {
+				r.inbox.wait(b, id(i), terminal)
+			}
+			b.ReportMetric(time.Since(begin).Seconds(), "s/500-kills")
+		}
+		b.ReportMetric(0, "ns/op")
+	})
+}
+
 // BenchmarkKill is the time from KILL to TASK_KILLED of a task that ends at
 // once; budget p99 <= 20 ms.
-func BenchmarkKill(b *testing.B) {
-	r := newReal(b)
+func BenchmarkKill(b *testing.B) { inCgroups(b, benchmarkKill) }
+
+func benchmarkKill(b *testing.B, r *real) {
 	var took []time.Duration
 	for i := 0; b.Loop(); i++ {
 		b.StopTimer()

@@ -125,7 +125,13 @@ type real struct {
 
 func newReal(t testing.TB, users ...string) *real {
 	t.Helper()
-	supervisor, err := process.New(t.Context(), process.Config{}, zerolog.Nop())
+	return newRealIn(t, process.Config{}, users...)
+}
+
+// newRealIn is newReal with cgroups where config says.
+func newRealIn(t testing.TB, config process.Config, users ...string) *real {
+	t.Helper()
+	supervisor, err := process.New(t.Context(), config, zerolog.Nop())
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -135,10 +141,10 @@ func newReal(t testing.TB, users ...string) *real {
 		t.Fatal(err)
 	}
 	r := &real{inbox: newInbox(), entries: &memory{entries: map[registry.Key]registry.Instance{}}, secrets: new(stage), sandbox: sandbox}
-	config := DefaultConfig()
-	config.Sandbox = sandbox
-	config.AllowedUsers = append(users, currentUser(t))
-	r.Executor, err = New(config, Parts{
+	settings := DefaultConfig()
+	settings.Sandbox = sandbox
+	settings.AllowedUsers = append(users, currentUser(t))
+	r.Executor, err = New(settings, Parts{
 		Agent: r.inbox, Processes: FromSupervisor(supervisor), Output: FromLogs(logs.DefaultPolicy()),
 		Registry: r.entries, Secrets: secrets.NewKeeper(r.secrets, zerolog.Nop()), Checks: FromProber(healthcheck.NewProber(0)),
 	}, registry.Limits{ZooKeeper: true}, zerolog.Nop())
