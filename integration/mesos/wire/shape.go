@@ -57,6 +57,17 @@ var listings = map[string]bool{
 	"mesos.master.Response.GetTasks":      true,
 }
 
+// younger are enum values that Mesos sends and mesos-go's definitions lack.
+var younger = map[string]map[int32]string{
+	"mesos.MasterInfo.Capability.Type": {3: "QUOTA_V2"},
+}
+
+// constraints are messages that have a field offer_constraints in newer definitions
+// than mesos-go's. Mesos always sets it, and without constraints it is empty.
+var constraints = map[string]bool{
+	"mesos.master.Response.GetFrameworks.Framework": true,
+}
+
 type enum struct {
 	names   map[int32]string
 	numbers map[string]int32
@@ -186,7 +197,11 @@ func addEnumLocked(scope string, e *descriptorpb.EnumDescriptorProto) {
 		}
 		out.numbers[v.GetName()] = v.GetNumber()
 	}
-	shapes.enums[qualify(scope, e.GetName())] = out
+	name := qualify(scope, e.GetName())
+	for number, value := range younger[name] {
+		out.names[number], out.numbers[value] = value, number
+	}
+	shapes.enums[name] = out
 }
 
 // declareLocked creates the empty shapes that fields can point to.
@@ -244,6 +259,9 @@ func defineLocked(scope string, m *descriptorpb.DescriptorProto) error {
 		s.fields = append(s.fields, f)
 		s.byNumber[f.number] = f
 		s.byName[f.name] = f
+	}
+	if constraints[name] {
+		s.fields = append(s.fields, &field{name: "offer_constraints", index: len(s.fields), required: -1, fallback: "{}"})
 	}
 	if len(s.required) > 64 {
 		return fmt.Errorf("%s: %d required fields, at most 64 are supported", name, len(s.required))
