@@ -139,20 +139,22 @@ func (c *core) checkOffers(f *framework, ids []mesos.OfferID) error {
 }
 
 // readResources converts a task's or executor's resources and gives those without
-// allocation to the offer's role.
-func readResources(in []mesos.Resource, role string) (resource.Set, error) {
+// allocation to the offer's role. listed is what the agent is told: the same, with
+// empty and repeated ones.
+func readResources(in []mesos.Resource, role string) (set resource.Set, listed []mesos.Resource, err error) {
 	named := make([]mesos.Resource, len(in))
 	for i, r := range in {
 		// Checked before the injection, as its text shows.
 		if _, err := resource.From(in[i : i+1]); err != nil {
-			return nil, err
+			return nil, nil, err
 		}
 		if r.AllocationInfo == nil {
 			r.AllocationInfo = &mesos.Resource_AllocationInfo{Role: &role}
 		}
 		named[i] = r
 	}
-	return resource.From(named)
+	set, err = resource.From(named)
+	return set, resource.Refine(named), err
 }
 
 // prepare reads all tasks of an operation. An invalid Resource anywhere in it is an
@@ -162,7 +164,7 @@ func prepare(tasks []mesos.TaskInfo, group *mesos.ExecutorInfo, role string, uns
 	for i := range tasks {
 		l := launch{info: tasks[i]}
 		var err error
-		if l.resources, err = readResources(l.info.Resources, role); err != nil {
+		if l.resources, l.info.Resources, err = readResources(l.info.Resources, role); err != nil {
 			return nil, err
 		}
 		if l.info.Executor == nil && group != nil {
@@ -172,11 +174,10 @@ func prepare(tasks []mesos.TaskInfo, group *mesos.ExecutorInfo, role string, uns
 			l.untypedExecutor = e.Type == mesos.ExecutorInfo_UNKNOWN && unset(i, "executor", "type")
 		}
 		if l.info.Executor != nil {
-			if l.executor, err = readResources(l.info.Executor.Resources, role); err != nil {
+			own := *l.info.Executor
+			if l.executor, own.Resources, err = readResources(own.Resources, role); err != nil {
 				return nil, err
 			}
-			own := *l.info.Executor
-			own.Resources = l.executor.Proto(resource.Internal)
 			l.info.Executor = &own
 		}
 		if h := l.info.HealthCheck; h != nil && h.Type == mesos.HealthCheck_UNKNOWN && unset(i, "health_check", "type") {
@@ -228,7 +229,6 @@ func (c *core) launchTasks(f *framework, a *agent, role string, left resource.Se
 			c.refuseTask(f, &l.info, mesos.TASK_ERROR, mesos.REASON_TASK_INVALID, err.Error())
 			continue
 		}
-		l.info.Resources = l.resources.Proto(resource.Internal)
 		newExecutor := true
 		if e := l.info.Executor; e != nil {
 			newExecutor = a.executors[executorKey{f.id, e.ExecutorID.Value}] == nil
@@ -266,15 +266,15 @@ func (c *core) launchGroup(f *framework, a *agent, role string, left resource.Se
 	if err != nil {
 		return refuseAll(err.Error())
 	}
-	executor, err := readResources(group.Executor.Resources, role)
+	info := group.Executor
+	executor, listed, err := readResources(info.Resources, role)
 	if err != nil {
 		return refuseAll(err.Error())
 	}
 	if operation.ID != nil {
 		return refuseAll("The `id` field cannot be set on LAUNCH_GROUP operations")
 	}
-	info := group.Executor
-	info.Resources = executor.Proto(resource.Internal)
+	info.Resources = listed
 	untyped := info.Type == mesos.ExecutorInfo_UNKNOWN && !given.Has("accept", "operations", index, "launch_group", "executor", "type")
 	if err := validateGroup(launches, &info, untyped, executor, f, a, left); err != nil {
 		return refuseAll(err.Error())
@@ -287,7 +287,6 @@ func (c *core) launchGroup(f *framework, a *agent, role string, left resource.Se
 	message := link.RunTaskGroup{Framework: f.info, Executor: info, LaunchExecutor: newExecutor}
 	for i := range launches {
 		l := &launches[i]
-		l.info.Resources = l.resources.Proto(resource.Internal)
 		c.addTask(f, a, &l.info, l.resources)
 		left = left.Minus(l.resources)
 		message.Group.Tasks = append(message.Group.Tasks, l.info)

@@ -66,7 +66,7 @@ func (c *core) addTask(f *framework, a *agent, info *mesos.TaskInfo, resources r
 		FrameworkID: mesos.FrameworkID{Value: f.id},
 		AgentID:     info.AgentID,
 		State:       &state,
-		Resources:   resources.Proto(resource.Internal),
+		Resources:   info.Resources,
 		Labels:      info.Labels,
 		Discovery:   info.Discovery,
 		Container:   info.Container,
@@ -114,10 +114,11 @@ func (c *core) statusUpdate(a *agent, update link.StatusUpdate) {
 		c.count("master/invalid_status_updates")
 		return
 	}
-	t.proto.StatusUpdateState = update.Status.State
-	t.proto.StatusUpdateUUID = update.Status.UUID
 	c.updateTask(t, update.Status, update.LatestState)
 	if valid {
+		// What has not been forwarded does not count.
+		t.proto.StatusUpdateState = update.Status.State
+		t.proto.StatusUpdateUUID = update.Status.UUID
 		c.count("master/valid_status_updates")
 	} else {
 		c.count("master/invalid_status_updates")

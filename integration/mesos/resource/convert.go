@@ -51,6 +51,18 @@ func MustFrom(in []mesos.Resource) Set {
 	return out
 }
 
+// Refine brings resources that have been checked before to the Internal form one by
+// one: unlike in a Set, empty ones stay and repeated ones are not added up.
+func Refine(in []mesos.Resource) []mesos.Resource {
+	var out []mesos.Resource
+	for i := range in {
+		if o, err := fromProto(&in[i]); err == nil {
+			out = append(out, Set{o}.Proto(Internal)...)
+		}
+	}
+	return out
+}
+
 func fromProto(r *mesos.Resource) (one, error) {
 	invalid := func(o one, format string, arguments ...any) (one, error) {
 		//lint:ignore ST1005 the text reaches schedulers as Mesos writes it
