@@ -76,6 +76,10 @@ type Config struct {
 	// StatusUpdateRetryMin and Max bound the time between repetitions of an update
 	// that the scheduler has not acknowledged; it doubles. Default 10 s, 10 m.
 	StatusUpdateRetryMin, StatusUpdateRetryMax time.Duration
+	// ReapDelay is how long the agent takes to notice the end of an executor that an
+	// earlier life of it has started and whose parent it therefore is not. Mesos looks
+	// from time to time; 1.4 s to 1.8 s have been seen. Default 1.4 s.
+	ReapDelay time.Duration
 	// RegistrationBackoff bounds the random pause before the first attempt to
 	// register; later ones double up to a minute. Default 1 s.
 	RegistrationBackoff time.Duration
@@ -99,6 +103,7 @@ func DefaultConfig() Config {
 		ExecutorHeartbeatInterval:     30 * time.Minute,
 		StatusUpdateRetryMin:          10 * time.Second,
 		StatusUpdateRetryMax:          10 * time.Minute,
+		ReapDelay:                     1400 * time.Millisecond,
 		RegistrationBackoff:           time.Second,
 		Log:                           zerolog.Nop(),
 	}
@@ -160,6 +165,9 @@ func (c Config) Validate() error {
 		if d.value <= 0 {
 			problem("%s %v: give a positive duration", d.name, d.value)
 		}
+	}
+	if c.ReapDelay < 0 {
+		problem("ReapDelay %v: give zero or more", c.ReapDelay)
 	}
 	if c.RegistrationBackoff < 0 {
 		problem("RegistrationBackoff %v: give zero or more", c.RegistrationBackoff)

@@ -8,7 +8,6 @@ import (
 	"fmt"
 	"io"
 	"net/http"
-	"net/url"
 	"os"
 	"os/exec"
 	"path"
@@ -169,11 +168,13 @@ func save(in io.Reader, target string) error {
 }
 
 func downloadHTTP(source, target string) error {
-	if _, err := url.Parse(source); err != nil {
+	request, err := http.NewRequest(http.MethodGet, source, nil)
+	if err != nil {
 		return err
 	}
+	request.Header.Set("Accept", "*/*") // as libcurl does
 	dialer := &http.Transport{DisableKeepAlives: true, ResponseHeaderTimeout: stallTimeout}
-	response, err := (&http.Client{Transport: dialer}).Get(source)
+	response, err := (&http.Client{Transport: dialer}).Do(request)
 	if err != nil {
 		return fmt.Errorf("Error downloading resource: %w", err) //nolint:staticcheck // Mesos' text
 	}

@@ -206,6 +206,7 @@ func (f *fetcher) sizeKnown(ctx context.Context, uri string) bool {
 	if err != nil {
 		return false
 	}
+	request.Header.Set("Accept", "*/*")
 	response, err := f.client.Do(request)
 	if err != nil {
 		return false

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"time"
 
 	"github.com/google/uuid"
 	mesos "github.com/mesos/mesos-go/api/v1/lib"
@@ -207,16 +208,24 @@ func (a *Agent) runContainer(e *executor, spec containerSpec) {
 		a.executorEndedLocked(e, status)
 		return
 	}
-	a.awaitContainer(e, process)
+	a.awaitContainer(e, process, 0)
 }
 
-// awaitContainer waits for the end of a container's helper and cleans up after it.
-func (a *Agent) awaitContainer(e *executor, process *container) {
+// awaitContainer waits for the end of a container's helper, which it notices after a
+// delay, and cleans up after it.
+func (a *Agent) awaitContainer(e *executor, process *container, delay time.Duration) {
 	if len(a.hierarchies) > 0 {
 		a.wg.Go(func() { a.watchMemory(e, process) })
 	}
 	select {
 	case <-process.done:
+	case <-a.ctx.Done():
+		return
+	}
+	timer := time.NewTimer(delay)
+	defer timer.Stop()
+	select {
+	case <-timer.C:
 	case <-a.ctx.Done():
 		return
 	}

@@ -32,7 +32,7 @@ func (a *Agent) recover() error {
 				}
 				continue
 			}
-			a.wg.Go(func() { a.awaitContainer(e, e.process) })
+			a.wg.Go(func() { a.awaitContainer(e, e.process, a.cfg.ReapDelay) })
 		}
 	}
 	known := make(map[string]bool)

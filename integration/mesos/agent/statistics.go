@@ -22,16 +22,18 @@ type size struct {
 	megabytes int64
 }
 
-// size adds up the executor and its tasks that are not over. Before the executor
-// subscribes, the tasks that wait for it count, too: Mesos starts a container with
-// room for the first.
+// size adds up the executor and its tasks that are not over. Of the tasks that wait
+// for the executor only the first counts: Mesos starts a container with room for it.
 func (e *executor) size() size {
 	var s size
 	s.add(e.info.GetResources())
+	first := true
 	for _, t := range e.order {
-		if t.stage == launched || t.stage == queued && e.state == executorRegistering {
+		// A container is started for its first task.
+		if t.stage == launched || t.stage == queued && e.state == executorRegistering && first {
 			s.add(t.info.GetResources())
 		}
+		first = false
 	}
 	return s
 }
