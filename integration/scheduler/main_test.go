@@ -5,13 +5,12 @@ import (
 	"fmt"
 	"net/http"
 	"os"
-	"os/exec"
 	"os/signal"
 	"os/user"
-	"path/filepath"
 	"syscall"
 	"testing"
 
+	"pacer/integration/binaries"
 	"pacer/scheduler/api"
 )
 
@@ -33,20 +32,13 @@ func TestMain(m *testing.M) {
 }
 
 func buildAndRun(m *testing.M) int {
-	dir, err := os.MkdirTemp("", "pacer-scheduler-")
+	programs, err := binaries.Build(binaries.Executor)
 	if err != nil {
 		fmt.Fprintln(os.Stderr, err)
 		return 1
 	}
-	defer os.RemoveAll(dir)
-	binary := filepath.Join(dir, "pacer-executor")
-	build := exec.Command("go", "build", "-o", binary, "pacer/executor/cmd/pacer-executor")
-	build.Env = append(os.Environ(), "CGO_ENABLED=0")
-	if out, err := build.CombinedOutput(); err != nil {
-		fmt.Fprintf(os.Stderr, "build the executor: %v\n%s", err, out)
-		return 1
-	}
-	if executor, err = api.OpenExecutor(binary); err != nil {
+	defer programs.Remove()
+	if executor, err = api.OpenExecutor(programs.Path(binaries.Executor)); err != nil {
 		fmt.Fprintln(os.Stderr, err)
 		return 1
 	}
