@@ -6,12 +6,14 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"sync"
 	"time"
 
 	"github.com/rs/zerolog"
 
 	"pacer/integration/mesos/agent"
+	"pacer/integration/mesos/election"
 	"pacer/integration/mesos/link"
 	"pacer/integration/mesos/master"
 	"pacer/integration/mesos/resource"
@@ -35,8 +37,23 @@ type Config struct {
 	// Attributes of each agent in the form of Mesos' flag, "rack:r1;level:3".
 	Attributes string
 
-	// Master is the master's configuration. Trace and Registry are set by the
-	// Cluster.
+	// Masters is how many masters there are at the start, default 1. Several need
+	// ZooKeeper.
+	Masters int
+	// ZooKeeper is the URL zk://host:port[,host:port...]/path where masters are
+	// elected and agents look for the leader. Default: none, and the only master
+	// leads.
+	ZooKeeper string
+	// ZooKeeperSessionTimeout is after how much silence masters and agents are given
+	// up, and give up. Default 10 s, as in Mesos.
+	ZooKeeperSessionTimeout time.Duration
+	// Quorum is how many masters have to be alive before an elected one can recover a
+	// persisted registry. Default: more than half of Masters.
+	Quorum int
+	// Master is what all masters have in common. Trace, Registry and Standby are set
+	// by the Cluster, which also makes InitializationTime 20 ms, as in Mesos, unless
+	// it is given. With several masters and a fixed port, they listen on that port and
+	// the next ones.
 	Master master.Config
 	// PersistRegistry is Mesos' --registry=replicated_log: a new master knows which
 	// agents have to come back. Otherwise it has never heard of any.
@@ -57,7 +74,7 @@ type Config struct {
 	Log zerolog.Logger
 }
 
-// Cluster is a running master and its agents.
+// Cluster is a running master, or several, and their agents.
 type Cluster struct {
 	config  Config
 	dir     string
@@ -65,13 +82,15 @@ type Cluster struct {
 	ports   *portBlocks
 	journal *journal
 
-	mu       sync.Mutex // guards what follows; not held while something starts or stops
-	master   *master.Master
-	address  string // of the first master, and thus of all
 	registry *master.Registry
-	changed  chan struct{} // closed when another master leads
-	closed   bool
-	nodes    []*Node
+	// detector is how agents find the leader; nil without ZooKeeper.
+	detector *election.Member
+
+	mu      sync.Mutex    // guards what follows; not held while something starts or stops
+	changed chan struct{} // closed when a master has started or ended
+	closed  bool
+	seats   []*Seat
+	nodes   []*Node
 }
 
 // open counts the clusters of this process, because executors that have outlived
@@ -89,6 +108,21 @@ func Start(config Config) (*Cluster, error) {
 	}
 	if config.CloseGrace == 0 {
 		config.CloseGrace = time.Second
+	}
+	if config.Masters == 0 {
+		config.Masters = 1
+	}
+	if config.Quorum == 0 {
+		config.Quorum = config.Masters/2 + 1
+	}
+	if config.Master.InitializationTime == 0 {
+		config.Master.InitializationTime = 20 * time.Millisecond
+	}
+	if config.Masters < 0 || config.Quorum < 0 {
+		return nil, fmt.Errorf("cluster: Masters %d, Quorum %d: must not be negative", config.Masters, config.Quorum)
+	}
+	if config.Masters > 1 && config.ZooKeeper == "" {
+		return nil, fmt.Errorf("cluster: Masters %d: give ZooKeeper, where they can elect one", config.Masters)
 	}
 	c := &Cluster{
 		config:   config,
@@ -122,8 +156,15 @@ func (c *Cluster) start() error {
 	if c.dir, err = filepath.Abs(c.dir); err != nil {
 		return fmt.Errorf("cluster: %w", err)
 	}
-	if err := c.StartMaster(); err != nil {
-		return err
+	if c.config.ZooKeeper != "" {
+		if c.detector, err = c.join(nil, c.config.Log); err != nil {
+			return err
+		}
+	}
+	for range c.config.Masters {
+		if _, err := c.AddMaster(); err != nil {
+			return err
+		}
 	}
 	for i := range max(c.config.Agents, 0) {
 		if err := c.addNode(i); err != nil {
@@ -185,48 +226,11 @@ func (c *Cluster) AddAgent() (*Node, error) {
 	return c.Node(i), nil
 }
 
-// Leader implements link.Detector for the agents.
-func (c *Cluster) Leader() (link.Master, <-chan struct{}) {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	if c.master == nil {
-		return nil, c.changed
-	}
-	return c.master, c.changed
-}
-
-// lead makes m the leader, nil for none. The caller holds the lock.
-func (c *Cluster) leadLocked(m *master.Master) {
-	c.master = m
-	close(c.changed)
-	c.changed = make(chan struct{})
-}
-
-// Master is the current master, nil between KillMaster and StartMaster.
-func (c *Cluster) Master() *master.Master {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	return c.master
-}
-
-// MasterAddress is host:port of the master; all masters of a cluster have the same.
-func (c *Cluster) MasterAddress() string {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	return c.address
-}
-
-// MasterURL is the root of the master's HTTP server.
-func (c *Cluster) MasterURL() string { return "http://" + c.MasterAddress() }
-
-// Dir is where the agents' work directories are.
-func (c *Cluster) Dir() string { return c.dir }
-
 // Nodes returns all agents, dead or alive.
 func (c *Cluster) Nodes() []*Node {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	return append([]*Node(nil), c.nodes...)
+	return slices.Clone(c.nodes)
 }
 
 // Node returns agent i, counted from 0.
@@ -236,56 +240,8 @@ func (c *Cluster) Node(i int) *Node {
 	return c.nodes[i]
 }
 
-// KillMaster ends the master as kill -9 does. Agents look for another one.
-func (c *Cluster) KillMaster() {
-	c.mu.Lock()
-	m := c.master
-	if m != nil {
-		c.leadLocked(nil)
-	}
-	c.mu.Unlock()
-	if m != nil {
-		m.Close()
-	}
-}
-
-// StartMaster starts a master after KillMaster, on the same address.
-func (c *Cluster) StartMaster() error {
-	c.mu.Lock()
-	if c.master != nil {
-		c.mu.Unlock()
-		return errors.New("cluster: a master is running already: call KillMaster first")
-	}
-	config := c.config.Master
-	if c.address != "" {
-		config.Listen = c.address
-		config.ID = "" // another life, another id
-	}
-	config.Registry = nil
-	if c.config.PersistRegistry {
-		config.Registry = c.registry
-	}
-	config.Log = c.config.Log
-	if c.config.Record {
-		config.Trace = c.journal.add
-	}
-	c.mu.Unlock()
-	m, err := master.Start(config)
-	if err != nil {
-		return fmt.Errorf("cluster: %w", err)
-	}
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	c.address = m.Address()
-	c.leadLocked(m)
-	return nil
-}
-
-// Failover kills the master and starts another one on the same address.
-func (c *Cluster) Failover() error {
-	c.KillMaster()
-	return c.StartMaster()
-}
+// Dir is where the agents' work directories are.
+func (c *Cluster) Dir() string { return c.dir }
 
 // Close ends everything: executors are asked to end, killed after CloseGrace, and
 // nothing of the cluster runs any more when it returns. The exception are executors
@@ -298,7 +254,7 @@ func (c *Cluster) Close() error {
 		return nil
 	}
 	c.closed = true
-	nodes := c.nodes
+	nodes, seats := c.nodes, c.seats
 	c.mu.Unlock()
 
 	var group sync.WaitGroup
@@ -306,7 +262,13 @@ func (c *Cluster) Close() error {
 		group.Go(func() { n.end(c.config.CloseGrace) })
 	}
 	group.Wait()
-	c.KillMaster()
+	for _, s := range seats {
+		group.Go(s.end)
+	}
+	if c.detector != nil {
+		group.Go(c.detector.Close)
+	}
+	group.Wait()
 	c.ports.free()
 	open.Lock()
 	defer open.Unlock()

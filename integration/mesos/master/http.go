@@ -38,10 +38,11 @@ func (m *Master) handler() http.Handler {
 			panic(http.ErrAbortHandler)
 		}
 		m.tasks.Add(1)
-		ready := m.ready
 		m.mu.Unlock()
 		defer m.tasks.Done()
-		if !ready {
+		select {
+		case <-m.ready:
+		default:
 			wire.NotFound().Write(w)
 			return
 		}

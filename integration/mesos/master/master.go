@@ -34,12 +34,12 @@ type Master struct {
 	tasks   sync.WaitGroup // everything that Close waits for
 	aborted chan struct{}
 	abort   sync.Once
+	ready   chan struct{} // closed when routes exist
 
 	mu     sync.Mutex // guards what follows and all of core
 	core   *core
 	closed bool
 	timers map[*time.Timer]struct{}
-	ready  bool          // routes exist
 	led    bool          // Lead has been called
 	leader string        // host:port, "" when nobody leads
 	frozen chan struct{} // closed by Thaw; nil when not frozen
@@ -71,6 +71,7 @@ func Start(config Config) (*Master, error) {
 		info:    info,
 		started: time.Now(),
 		aborted: make(chan struct{}),
+		ready:   make(chan struct{}),
 		timers:  make(map[*time.Timer]struct{}),
 	}
 	m.ctx, m.cancel = context.WithCancel(context.Background())
@@ -83,13 +84,13 @@ func Start(config Config) (*Master, error) {
 		// Always http.ErrServerClosed: the listener is closed by Close alone.
 		_ = m.server.Serve(listener)
 	})
-	m.mu.Lock()
 	if config.InitializationTime > 0 {
-		m.after(config.InitializationTime, func() { m.ready = true })
+		m.mu.Lock()
+		m.after(config.InitializationTime, func() { close(m.ready) })
+		m.mu.Unlock()
 	} else {
-		m.ready = true
+		close(m.ready)
 	}
-	m.mu.Unlock()
 	if !config.Standby {
 		m.Lead()
 		m.Recover()
@@ -193,6 +194,9 @@ func (m *Master) Leads() bool {
 	defer m.mu.Unlock()
 	return m.led && !m.closed && !m.core.recovering
 }
+
+// Ready is closed when the master has been initialised and answers more than 404.
+func (m *Master) Ready() <-chan struct{} { return m.ready }
 
 // Done is closed when the master's life has ended.
 func (m *Master) Done() <-chan struct{} { return m.ctx.Done() }
