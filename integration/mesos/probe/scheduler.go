@@ -205,13 +205,27 @@ func (s *Scheduler) Heartbeats(n int) {
 // Next takes the oldest event of a type; others stay where they are.
 func (s *Scheduler) Next(kind scheduler.Event_Type) *scheduler.Event {
 	s.t.Helper()
-	event, err := s.take(Patience, func(e *scheduler.Event) bool { return e.Type == kind })
+	return s.NextWithin(Patience, kind)
+}
+
+// NextWithin is Next with another deadline.
+func (s *Scheduler) NextWithin(d time.Duration, kind scheduler.Event_Type) *scheduler.Event {
+	s.t.Helper()
+	event, err := s.take(d, func(e *scheduler.Event) bool { return e.Type == kind })
 	if err != nil {
 		s.mu.Lock()
 		defer s.mu.Unlock()
 		s.t.Fatalf("no %s: %v; came instead: %v", kind, err, s.events)
 	}
 	return event
+}
+
+// None checks that no event of a type has come or comes for d.
+func (s *Scheduler) None(kind scheduler.Event_Type, d time.Duration) {
+	s.t.Helper()
+	if event, err := s.take(d, func(e *scheduler.Event) bool { return e.Type == kind }); err == nil {
+		s.t.Fatalf("unexpected %v", event)
+	}
 }
 
 // Drop forgets the events of a type that have come so far.
