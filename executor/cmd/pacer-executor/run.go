@@ -13,8 +13,6 @@ import (
 	"pacer/executor/agent"
 	"pacer/executor/logs"
 	"pacer/executor/process"
-	"pacer/executor/registry"
-	"pacer/executor/registry/zookeeper"
 	"pacer/healthcheck"
 	"pacer/secrets"
 	"pacer/secrets/vault"
@@ -45,15 +43,13 @@ func run(ctx context.Context, s settings, stderr io.Writer) (err error) {
 		Output:    executor.FromLogs(logs.DefaultPolicy()),
 		Checks:    executor.FromProber(healthcheck.NewProber(healthcheck.DefaultConcurrency)),
 	}
-	var registries registry.Limits
-	if len(s.zookeeper.Servers) > 0 {
-		serversets, err := zookeeper.New(s.zookeeper, log)
-		if err != nil {
-			return fmt.Errorf("prepare for ZooKeeper: %w", err)
-		}
-		entries := registry.New(serversets, registry.Options{Log: log})
+	entries, limits, err := registries(s, log)
+	if err != nil {
+		return err
+	}
+	if entries != nil {
 		defer closing(entries.Close, &err)
-		parts.Registry, registries.ZooKeeper = entries, true
+		parts.Registry = entries
 	}
 	if s.hasVault {
 		store, err := vault.New(s.vault, log)
@@ -64,7 +60,7 @@ func run(ctx context.Context, s settings, stderr io.Writer) (err error) {
 		parts.Secrets = secrets.NewKeeper(store, log)
 		defer parts.Secrets.Close()
 	}
-	tasks, err := executor.New(s.executor, parts, registries, log)
+	tasks, err := executor.New(s.executor, parts, limits, log)
 	if err != nil {
 		return err
 	}

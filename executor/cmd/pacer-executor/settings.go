@@ -10,6 +10,7 @@ import (
 	"pacer/executor"
 	"pacer/executor/agent"
 	"pacer/executor/process"
+	"pacer/executor/registry/consul"
 	"pacer/executor/registry/zookeeper"
 	"pacer/secrets/vault"
 )
@@ -23,6 +24,12 @@ const help = `Runs tasks for a Mesos agent, which starts it and sets MESOS_*. Fu
     PACER_ZK               ZooKeeper for registration, zk://host:port,.../prefix
     PACER_ZK_PATH          path of a service there (default /<prefix>/{name})
     PACER_ZK_AUTH_FILE     file with credentials and ACL
+    PACER_CONSUL           Consul agent for registration, http://127.0.0.1:8500;
+                           with PACER_ZK too, tasks are registered in both
+    PACER_CONSUL_TOKEN_FILE, PACER_CONSUL_TAG (default marathon)
+    PACER_CONSUL_CACERT, PACER_CONSUL_CLIENT_CERT, PACER_CONSUL_CLIENT_KEY,
+    PACER_CONSUL_TLS_SERVER_NAME
+                           files and name for https://
     VAULT_ADDR, ...        Vault for secrets, as Vault's own command line has it
     PACER_VAULT_AUTH       how to log in: jwt (default) or token
     PACER_VAULT_ROLE, PACER_VAULT_MOUNT, PACER_VAULT_TOKEN_FILE
@@ -37,11 +44,8 @@ const help = `Runs tasks for a Mesos agent, which starts it and sets MESOS_*. Fu
     PACER_AGENT_TLS, ...   HTTPS towards the agent: on, off or insecure
     PACER_LOG_LEVEL        debug, info, warn or error (default info)`
 
-// Names of the settings that no part of the executor reads by itself.
-const (
-	envLogLevel = "PACER_LOG_LEVEL"
-	envConsul   = "PACER_CONSUL"
-)
+// envLogLevel is the setting that no part of the executor reads by itself.
+const envLogLevel = "PACER_LOG_LEVEL"
 
 // settings are everything that the environment says.
 type settings struct {
@@ -50,6 +54,7 @@ type settings struct {
 	executor  executor.Config
 	process   process.Config
 	zookeeper zookeeper.Config
+	consul    consul.Config
 	vault     vault.Config
 	hasVault  bool
 }
@@ -68,9 +73,12 @@ func settingsFromEnv(getenv func(string) string, unsetenv func(string) error) (s
 	note(err)
 	s.zookeeper, err = zookeeper.ConfigFromEnv(getenv)
 	note(err)
+	s.consul, err = consul.ConfigFromEnv(getenv)
+	note(err)
 	s.vault, s.hasVault, err = vault.ConfigFromEnv(getenv)
 	note(err)
 	s.executor.Sandbox, s.executor.ShutdownGrace = s.agent.Sandbox, s.agent.ShutdownGrace
+	s.consul.Owner = consul.Owner{Framework: s.agent.FrameworkID, Dir: s.agent.Sandbox, HostDir: s.agent.Directory}
 	s.logLevel = zerolog.InfoLevel
 	if value := getenv(envLogLevel); value != "" {
 		level, err := zerolog.ParseLevel(value)
@@ -78,9 +86,6 @@ func settingsFromEnv(getenv func(string) string, unsetenv func(string) error) (s
 			note(fmt.Errorf("%s=%q: write debug, info, warn or error", envLogLevel, value))
 		}
 		s.logLevel = level
-	}
-	if getenv(envConsul) != "" {
-		note(fmt.Errorf("%s is set, but this executor registers in ZooKeeper only: unset it, and set %s", envConsul, zookeeper.EnvServers))
 	}
 	return s, errors.Join(problems...)
 }
