@@ -246,12 +246,12 @@ func (j *Journal) take() []submission {
 	touched := make(map[uint32]bool)
 	for _, s := range j.pending {
 		for _, op := range s.ops {
-			size += op.Size()
+			size += op.cost()
 		}
 		for id, t := range s.change.tasks {
 			if chunk, ok := j.chunks.of[id]; ok && !touched[chunk] {
 				touched[chunk] = true
-				size += j.chunks.size[chunk]
+				size += j.chunks.size[chunk] + opCost
 			}
 			if t != nil {
 				size += recordSize(t)

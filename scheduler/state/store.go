@@ -3,14 +3,15 @@ package state
 import (
 	"context"
 	"errors"
+	"strings"
 )
 
 // Limits on what is written.
 const (
 	// MaxNode is the largest value of a node, in bytes.
 	MaxNode = 64 << 10
-	// MaxBatch is the most that one transaction carries, keys and values
-	// together, in bytes. ZooKeeper's limit is 1 MiB with everything around.
+	// MaxBatch is the most that one transaction carries, keys and values and
+	// 256 bytes for each op, in bytes. ZooKeeper's limit is 1 MiB.
 	MaxBatch = 512 << 10
 	// MaxChunk is the largest chunk of task records, in bytes.
 	MaxChunk = 4 << 10
@@ -47,10 +48,16 @@ type Session interface {
 	// Load calls yield for every node, in no order, until yield fails. The
 	// value belongs to yield's caller and is valid only during the call.
 	Load(ctx context.Context, yield func(key string, value []byte) error) error
-	// Apply does all ops or none. It fails with ErrFenced, ErrTooLarge or
-	// ErrClosed, or with an error after which the outcome is unknown or the
-	// store was not reached.
+	// Apply does all ops or none. While the store cannot be reached it waits.
+	// It fails with ErrFenced, ErrTooLarge or ErrClosed; with another error
+	// that says why nothing was written; or, when ctx ends first, with ctx's,
+	// and the outcome is unknown.
 	Apply(ctx context.Context, ops []Op) error
+	// Check asks the store whether this session still leads, and fails with
+	// ErrFenced if not. It waits for a store that cannot be reached.
+	Check(ctx context.Context) error
+	// Trouble is why the store cannot be reached now, or nil.
+	Trouble() error
 }
 
 // Op changes one node.
@@ -62,8 +69,20 @@ type Op struct {
 	Value []byte
 }
 
-// Size of the op in a transaction, in bytes.
+// Size of the op in bytes: key and value.
 func (o Op) Size() int { return len(o.Key) + len(o.Value) }
+
+// opCost is what an op takes in a transaction beside key and value, in bytes:
+// the path above the key, access control, perhaps a new bucket.
+const opCost = 256
+
+func (o Op) cost() int { return o.Size() + opCost }
+
+// IsBucket tells whether the second part of a key is a bucket. Nodes that are
+// not in a bucket are not named like one.
+func IsBucket(part string) bool {
+	return len(part) == 2 && strings.Trim(part, "0123456789abcdef") == ""
+}
 
 // CheckOps refuses what no store should take: nodes above [MaxNode],
 // transactions above [MaxBatch], and empty keys. Stores call it in Apply.
@@ -76,7 +95,7 @@ func CheckOps(ops []Op) error {
 		if len(op.Value) > MaxNode {
 			return &SizeError{Key: op.Key, Size: len(op.Value), Limit: MaxNode}
 		}
-		size += op.Size()
+		size += op.cost()
 	}
 	if size > MaxBatch {
 		return &SizeError{Key: "transaction", Size: size, Limit: MaxBatch}

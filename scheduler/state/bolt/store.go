@@ -128,6 +128,21 @@ func (s *session) Apply(ctx context.Context, ops []state.Op) error {
 	}))
 }
 
+func (s *session) Check(ctx context.Context) error {
+	if err := ctx.Err(); err != nil {
+		return err
+	}
+	return translate(s.db.View(func(tx *bbolt.Tx) error {
+		if readEpoch(tx) != s.epoch {
+			return state.ErrFenced
+		}
+		return nil
+	}))
+}
+
+// Trouble is always nil: a local file can be reached.
+func (s *session) Trouble() error { return nil }
+
 func readEpoch(tx *bbolt.Tx) uint64 {
 	value := tx.Bucket(metaBucket).Get(epochKey)
 	if len(value) != 8 {

@@ -18,6 +18,8 @@ type Memory struct {
 	// before is asked before each transaction.
 	before func([]state.Op) error
 	writes int
+	// trouble is what sessions say about being reached.
+	trouble error
 }
 
 // Open opens the state, as a new process would.
@@ -29,6 +31,14 @@ func (m *Memory) Before(f func([]state.Op) error) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	m.before = f
+}
+
+// SetTrouble makes sessions say that the store cannot be reached, or with nil
+// that it can. It does not make writes fail; see Before.
+func (m *Memory) SetTrouble(err error) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.trouble = err
 }
 
 // Writes counts the transactions so far.
@@ -110,6 +120,21 @@ func (s *memorySession) Load(ctx context.Context, yield func(string, []byte) err
 		}
 	}
 	return nil
+}
+
+func (s *memorySession) Check(ctx context.Context) error {
+	s.store.memory.mu.Lock()
+	defer s.store.memory.mu.Unlock()
+	if err := ctx.Err(); err != nil {
+		return err
+	}
+	return s.check()
+}
+
+func (s *memorySession) Trouble() error {
+	s.store.memory.mu.Lock()
+	defer s.store.memory.mu.Unlock()
+	return s.store.memory.trouble
 }
 
 func (s *memorySession) Apply(ctx context.Context, ops []state.Op) error {
