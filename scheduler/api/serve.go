@@ -33,14 +33,16 @@ func Listen(ctx context.Context, address string, authenticated bool) (net.Listen
 	if err != nil {
 		return nil, fmt.Errorf("listen on %q: expected host:port, e.g. 127.0.0.1:8080", address)
 	}
-	if !authenticated && !loopback(host) {
+	if !authenticated && !Loopback(host) {
 		return nil, fmt.Errorf("listen on %q: without authentication only a loopback address is allowed, e.g. 127.0.0.1:8080", address)
 	}
 	var config net.ListenConfig
 	return config.Listen(ctx, "tcp", address)
 }
 
-func loopback(host string) bool {
+// Loopback tells whether a host, a name or an IP, is this machine and nothing
+// else can reach it.
+func Loopback(host string) bool {
 	if host == "localhost" {
 		return true
 	}

@@ -17,6 +17,7 @@ import (
 	"github.com/rs/zerolog"
 
 	"pacer/scheduler"
+	"pacer/scheduler/api"
 	"pacer/scheduler/app"
 	"pacer/scheduler/placement"
 )
@@ -41,7 +42,7 @@ type flags struct {
 
 	Executor              string        `placeholder:"FILE" help:"Executor binary to serve to agents. Default: pacer-executor beside this program."`
 	ExecutorURI           string        `name:"executor-uri" placeholder:"URI" help:"Where agents get the executor instead; needs --executor-sha256. Default: none."`
-	ExecutorSHA256        string        `name:"executor-sha256" placeholder:"HEX" help:"SHA-256 of the binary at --executor-uri. Default: none."`
+	ExecutorSHA256        string        `name:"executor-sha256" env:"PACER_EXECUTOR_SHA256" placeholder:"HEX" help:"SHA-256 of the binary at --executor-uri. Default: none."`
 	ExecutorEnv           []string      `sep:"none" placeholder:"NAME=VALUE" help:"Variable in the executor's environment, e.g. VAULT_ADDR or PACER_ZK; may be repeated, in PACER_EXECUTOR_ENV one a line. Default: none."`
 	ExecutorScope         string        `default:"agent" help:"Which tasks share an executor: agent, app or task. Default: ${default}."`
 	ExecutorCPUs          float64       `name:"executor-cpus" default:"0.1" placeholder:"CORES" help:"CPUs of each executor. Default: ${default}."`
@@ -108,8 +109,12 @@ func (f *flags) check() error {
 		refuse("state", f.State, "bolt:/path/to/file.db")
 	}
 	for name, value := range map[string]string{"listen": f.Listen, "public-listen": f.PublicListen} {
-		if _, _, err := net.SplitHostPort(value); err != nil {
+		host, _, err := net.SplitHostPort(value)
+		switch {
+		case err != nil:
 			refuse(name, value, "host:port, e.g. 127.0.0.1:8080")
+		case name == "listen" && !api.Loopback(host):
+			refuse(name, value, "a loopback address, e.g. 127.0.0.1:8080: whoever reaches the API commands the cluster, and no authentication is configured")
 		}
 	}
 	if u, err := url.Parse(f.Advertise); f.Advertise != "" && (err != nil || u.Scheme != "http" && u.Scheme != "https" || u.Host == "" || u.RawQuery != "") {

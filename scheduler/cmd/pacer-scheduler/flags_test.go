@@ -21,6 +21,8 @@ func TestParse_RefusesInOneLine(t *testing.T) {
 		"master":             {[]string{"--master=h:5050"}, []string{"--master=h:5050", "zk://"}},
 		"state":              {[]string{"--master=http://h:1", "--state=/tmp/x"}, []string{"--state=/tmp/x", "bolt:"}},
 		"listen":             {[]string{"--master=http://h:1", "--listen=8080"}, []string{"--listen=8080", "host:port"}},
+		"listen beyond":      {[]string{"--master=http://h:1", "--listen=0.0.0.0:8080"}, []string{"--listen=0.0.0.0:8080", "127.0.0.1:8080", "authentication"}},
+		"listen everywhere":  {[]string{"--master=http://h:1", "--listen=:8080"}, []string{"--listen=:8080", "127.0.0.1:8080"}},
 		"advertise":          {[]string{"--master=http://h:1", "--advertise=host:1"}, []string{"--advertise=host:1", "http://host:port"}},
 		"duration":           {[]string{"--master=http://h:1", "--failover-timeout=7d"}, []string{"--failover-timeout", "7d"}},
 		"number":             {[]string{"--master=http://h:1", "--executor-cpus=many"}, []string{"--executor-cpus", "many"}},
@@ -58,13 +60,15 @@ func TestParse_RefusesInOneLine(t *testing.T) {
 func TestParse_EnvironmentVariables(t *testing.T) {
 	t.Setenv("PACER_MASTER", "zk://a:1/mesos")
 	t.Setenv("PACER_PUBLIC_LISTEN", ":9999")
+	t.Setenv("PACER_EXECUTOR_URI", "http://h/x")
+	t.Setenv("PACER_EXECUTOR_SHA256", "ab")
 	t.Setenv("PACER_EXECUTOR_ENV", "PACER_ALLOWED_USERS=a,b\nVAULT_ADDR=https://v:8200?a=b\n")
 	f, err := parse([]string{"--public-listen=:1"}, os.Stdout)
 	if err != nil {
 		t.Fatal(err)
 	}
-	if f.Master != "zk://a:1/mesos" || f.PublicListen != ":1" {
-		t.Errorf("master %q, public-listen %q; a flag counts more than a variable", f.Master, f.PublicListen)
+	if f.Master != "zk://a:1/mesos" || f.PublicListen != ":1" || f.ExecutorSHA256 != "ab" {
+		t.Errorf("master %q, public-listen %q, executor-sha256 %q; a flag counts more than a variable", f.Master, f.PublicListen, f.ExecutorSHA256)
 	}
 	config, err := f.config()
 	if err != nil {
