@@ -22,7 +22,6 @@ import (
 	"pacer/integration/binaries"
 	"pacer/integration/demo/standin"
 	emulator "pacer/integration/mesos"
-	"pacer/integration/mesos/agent"
 	"pacer/integration/zookeeper"
 )
 
@@ -50,12 +49,18 @@ func buildAndRun(m *testing.M) (code int) {
 	return zookeeper.Main(m)
 }
 
-// site is a whole installation: emulated Mesos, real ZooKeeper, a Vault that a
-// test can script, and Pacer.
+// masterVariable names a real master to run on, http://host:port. Its agents
+// have to be on this machine, because the tests look at processes and files.
+const masterVariable = "PACER_TEST_MASTER"
+
+// site is a whole installation: Mesos, emulated unless a master is given, real
+// ZooKeeper, a Vault that a test can script, and Pacer.
 type site struct {
 	t         *testing.T
-	dir       string // everything that any part writes
-	cluster   *emulator.Cluster
+	dir       string            // everything that any part of ours writes
+	cluster   *emulator.Cluster // nil on a real one
+	masterURL string
+	watcher   *watcher
 	zookeeper *zk.Conn
 	zkAddress string
 	prefix    string // of the registry
@@ -63,7 +68,6 @@ type site struct {
 	url       string // of the API
 	public    string
 	scheduler *exec.Cmd
-	output    bytes.Buffer // of all schedulers
 }
 
 func newSite(t *testing.T, agents int) *site {
@@ -71,10 +75,15 @@ func newSite(t *testing.T, agents int) *site {
 	s := &site{t: t, dir: t.TempDir(), prefix: fmt.Sprintf("/e2e-%d", time.Now().UnixNano())}
 	server := zookeeper.Shared(t)
 	s.zkAddress, s.zookeeper = server.Addr(), server.Connect(t)
-	s.cluster = emulator.New(t, emulator.Config{
-		Agents: agents, Record: true, Dir: filepath.Join(s.dir, "agents"),
-		Agent: func() *agent.Config { c := agent.DefaultConfig(); return &c }(),
-	})
+	// Files of tasks' users come into it.
+	if err := os.Chmod(s.dir, 0o755); err != nil {
+		t.Fatal(err)
+	}
+	if s.masterURL = os.Getenv(masterVariable); s.masterURL == "" {
+		s.cluster = emulator.New(t, emulator.Config{Agents: agents, Record: true, Dir: filepath.Join(s.dir, "agents")})
+		s.masterURL = s.cluster.MasterURL()
+	}
+	s.watcher = watch(t, s.masterURL)
 	s.url, s.public = "http://"+freeAddress(t), freeAddress(t)
 	s.vault = newScriptedVault(t, "http://"+s.public+"/.well-known/jwks.json")
 	s.startScheduler()
@@ -94,7 +103,7 @@ func (s *site) startScheduler() {
 	}
 	defer log.Close()
 	cmd := exec.Command(programs.Path(binaries.Scheduler),
-		"--master", s.cluster.MasterURL(), "--state", "bolt:"+filepath.Join(s.dir, "pacer.db"),
+		"--master", s.masterURL, "--failover-timeout", "1m", "--state", "bolt:"+filepath.Join(s.dir, "pacer.db"),
 		"--listen", strings.TrimPrefix(s.url, "http://"), "--public-listen", s.public, "--advertise", "http://"+s.public,
 		"--executor", programs.Path(binaries.Executor), "--user", me.Username, "--log-level", "debug",
 		"--executor-env", "PACER_ALLOWED_USERS="+me.Username,

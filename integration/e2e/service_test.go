@@ -30,6 +30,7 @@ type entry struct {
 	Event string    `json:"event"` // started, terminated, ended
 	Task  string    `json:"task"`
 	PID   int       `json:"pid"`
+	Dir   string    `json:"dir"`
 	Time  time.Time `json:"time"`
 	// Members is what the ServerSet held when the event happened.
 	Members []string `json:"members"`
@@ -51,9 +52,13 @@ func serve() error {
 			break
 		}
 	}
+	dir, err := os.Getwd()
+	if err != nil {
+		return err
+	}
 	write := func(event string) error {
 		return json.NewEncoder(diary).Encode(entry{
-			Event: event, Task: os.Getenv("MESOS_TASK_ID"), PID: os.Getpid(), Time: time.Now(),
+			Event: event, Task: os.Getenv("MESOS_TASK_ID"), PID: os.Getpid(), Dir: dir, Time: time.Now(),
 			Members: endpoints(conn, os.Getenv(pathVariable)),
 		})
 	}
