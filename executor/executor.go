@@ -25,13 +25,16 @@ type Executor struct {
 	cancel context.CancelFunc
 	ending chan struct{} // closed when Run is to wind up
 
-	mu      sync.Mutex
-	site    site
-	tasks   map[string]*task
-	over    chan struct{} // closed, and replaced, when a task has ended
-	begun   int           // tasks ever launched
-	why     string        // the executor is ending, and why
-	endedBy time.Time     // when the executor must have ended
+	metrics *metrics
+
+	mu         sync.Mutex
+	site       site
+	connection Connection
+	tasks      map[string]*task
+	over       chan struct{} // closed, and replaced, when a task has ended
+	begun      int           // tasks ever launched
+	why        string        // the executor is ending, and why
+	endedBy    time.Time     // when the executor must have ended
 }
 
 // New makes an executor without tasks; nothing runs before [Executor.Run].
@@ -41,13 +44,15 @@ func New(config Config, parts Parts, registries registry.Limits, log zerolog.Log
 	}
 	registries.MaxDrain = config.MaxDrain
 	e := &Executor{
-		config: config,
-		parts:  parts,
-		log:    log,
-		ending: make(chan struct{}),
-		site:   site{config: config, registries: registries},
-		tasks:  map[string]*task{},
-		over:   make(chan struct{}),
+		config:     config,
+		parts:      parts,
+		log:        log,
+		ending:     make(chan struct{}),
+		site:       site{config: config, registries: registries},
+		metrics:    newMetrics(),
+		connection: Connection{State: ConnectionBegins, Since: time.Now()},
+		tasks:      map[string]*task{},
+		over:       make(chan struct{}),
 	}
 	e.ctx, e.cancel = context.WithCancel(context.Background())
 	return e, nil
@@ -122,6 +127,7 @@ func (e *Executor) idle() <-chan struct{} {
 func (e *Executor) Subscribed(s agent.Subscription) {
 	e.mu.Lock()
 	e.site.framework, e.site.agent = s.Framework, s.Agent
+	e.connection = Connection{State: Connected, Since: time.Now()}
 	e.mu.Unlock()
 }
 
@@ -155,7 +161,7 @@ func (e *Executor) launch(info mesos.TaskInfo, g *group) {
 	case e.config.OneTask && e.begun > 0:
 		first = refuse{problem{class: payload.FailureStart, text: fmt.Sprintf("not started: this executor runs one task only (%s)", EnvOneTask)}}
 	}
-	t := newTask(e.ctx, id, p, e.parts, e.log)
+	t := newTask(e.ctx, id, p, e.parts, e.metrics, e.log)
 	t.log.Info().Str(keyApp, p.app).Msg("task received")
 	t.post(first)
 	e.tasks[id] = t
@@ -215,11 +221,19 @@ func (e *Executor) Shutdown() { e.endAll("the agent shuts this executor down") }
 
 // Disconnected is no reason to do anything: tasks live on.
 func (e *Executor) Disconnected(since time.Time) {
+	e.mu.Lock()
+	e.connection = Connection{State: Disconnected, Since: since}
+	e.mu.Unlock()
 	e.log.Warn().Time("since", since).Msg("agent gone; tasks go on")
 }
 
 // Lost ends all tasks, since nobody will ever ask for it, and then Run.
-func (e *Executor) Lost(reason error) { e.endAll(oneLine(reason)) }
+func (e *Executor) Lost(reason error) {
+	e.mu.Lock()
+	e.connection = Connection{State: ConnectionLost, Since: time.Now(), Reason: oneLine(reason)}
+	e.mu.Unlock()
+	e.endAll(oneLine(reason))
+}
 
 func (e *Executor) endAll(why string) {
 	e.mu.Lock()

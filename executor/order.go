@@ -24,17 +24,18 @@ type step struct {
 	done  func(*state) bool
 	until func(*state) time.Time // when done is worth asking again
 	leave func(*transition)
+	waits func(*state) string // what done depends on, for operators
 }
 
 // launchOrder is what has to happen, one after the other, until a task is in
 // service.
 var launchOrder = []step{
 	{name: "announce", phase: staging, enter: (*transition).announce, done: always},
-	{name: "prepare", phase: starting, enter: (*transition).prepare, done: isPrepared},
-	{name: "spawn", phase: starting, enter: (*transition).spawn, done: hasProcess},
-	{name: "become healthy", phase: started, enter: (*transition).watchHealth, done: (*state).serves},
-	{name: "become findable", phase: started, enter: (*transition).followHealth, done: (*state).inService},
-	{name: "serve", phase: running, enter: (*transition).reportService},
+	{name: "prepare", phase: starting, enter: (*transition).prepare, done: isPrepared, waits: (*state).waitsToBePrepared},
+	{name: "spawn", phase: starting, enter: (*transition).spawn, done: hasProcess, waits: (*state).waitsForProcess},
+	{name: "become healthy", phase: started, enter: (*transition).watchHealth, done: (*state).serves, waits: (*state).waitsForHealth},
+	{name: "become findable", phase: started, enter: (*transition).followHealth, done: (*state).inService, waits: (*state).waitsForService},
+	{name: "serve", phase: running, enter: (*transition).reportService, waits: (*state).waitsForService},
 }
 
 // killOrder is how we end a task. Nothing in it is skipped; a step without
@@ -42,19 +43,19 @@ var launchOrder = []step{
 var killOrder = []step{
 	{name: "report", phase: killing, enter: (*transition).reportKilling, done: always},
 	{name: "stop checks", phase: killing, enter: (*transition).stopChecks, done: always},
-	{name: "cancel launch", phase: killing, enter: (*transition).cancelLaunch, done: nothingUnderWay},
-	{name: "deregister", phase: killing, enter: (*transition).deregister, done: isGone, until: (*state).leaveBy, leave: (*transition).noteDeregistration},
-	{name: "drain", phase: killing, done: isDrained, until: (*state).drainedAt, leave: (*transition).noteDrain},
-	{name: "terminate", phase: killing, enter: (*transition).terminate, done: graceIsOver, until: (*state).graceUntil, leave: (*transition).noteGrace},
-	{name: "force", phase: killing, enter: (*transition).killTree, done: isEmpty},
+	{name: "cancel launch", phase: killing, enter: (*transition).cancelLaunch, done: nothingUnderWay, waits: (*state).waitsForLaunch},
+	{name: "deregister", phase: killing, enter: (*transition).deregister, done: isGone, until: (*state).leaveBy, leave: (*transition).noteDeregistration, waits: (*state).waitsToLeave},
+	{name: "drain", phase: killing, done: isDrained, until: (*state).drainedAt, leave: (*transition).noteDrain, waits: (*state).waitsToDrain},
+	{name: "terminate", phase: killing, enter: (*transition).terminate, done: graceIsOver, until: (*state).graceUntil, leave: (*transition).noteGrace, waits: (*state).waitsForGrace},
+	{name: "force", phase: killing, enter: (*transition).killTree, done: isEmpty, waits: (*state).waitsToBeEmpty},
 	{name: "end", phase: ended, enter: (*transition).reportEnd},
 }
 
 // exitOrder is what follows when a task's first process has ended by itself.
 var exitOrder = []step{
 	{name: "stop checks", phase: exited, enter: (*transition).stopChecks, done: always},
-	{name: "deregister", phase: exited, enter: (*transition).deregister, done: isGone, until: (*state).leaveBy, leave: (*transition).noteDeregistration},
-	{name: "force", phase: exited, enter: (*transition).killTree, done: isEmpty},
+	{name: "deregister", phase: exited, enter: (*transition).deregister, done: isGone, until: (*state).leaveBy, leave: (*transition).noteDeregistration, waits: (*state).waitsToLeave},
+	{name: "force", phase: exited, enter: (*transition).killTree, done: isEmpty, waits: (*state).waitsToBeEmpty},
 	{name: "end", phase: ended, enter: (*transition).reportEnd},
 }
 

@@ -5,11 +5,13 @@ import (
 	"fmt"
 	"runtime/debug"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	mesos "github.com/mesos/mesos-go/api/v1/lib"
 	"github.com/rs/zerolog"
 
+	"pacer/executor/payload"
 	"pacer/secrets"
 )
 
@@ -21,6 +23,10 @@ type task struct {
 	parts Parts
 	log   zerolog.Logger
 	mail  *mailbox
+
+	metrics *metrics
+	view    atomic.Pointer[TaskView] // what operators see; see show
+	killed  time.Time                // when the decision to end it fell
 
 	// ctx ends with the task; everything that works for it hangs off it.
 	ctx     context.Context
@@ -43,21 +49,23 @@ type task struct {
 }
 
 // newTask makes a task; nothing happens before run.
-func newTask(ctx context.Context, id string, p *plan, parts Parts, log zerolog.Logger) *task {
+func newTask(ctx context.Context, id string, p *plan, parts Parts, m *metrics, log zerolog.Logger) *task {
 	t := &task{
-		id:    id,
-		plan:  p,
-		parts: parts,
-		log:   log.With().Str(keyTask, id).Logger(),
-		mail:  newMailbox(),
-		done:  make(chan struct{}),
-		state: newState(p.rules),
+		id:      id,
+		plan:    p,
+		parts:   parts,
+		log:     log.With().Str(keyTask, id).Logger(),
+		mail:    newMailbox(),
+		metrics: m,
+		done:    make(chan struct{}),
+		state:   newState(p.rules),
 	}
 	if p.check != nil {
 		t.state.check = p.check.status(nil)
 	}
 	t.ctx, t.cancel = context.WithCancel(ctx)
 	t.launching, t.abort = context.WithCancel(t.ctx)
+	t.show(time.Now())
 	return t
 }
 
@@ -119,12 +127,14 @@ func (t *task) live() (finished bool) {
 
 // handle lets the state machine judge an event and carries out what it says.
 func (t *task) handle(ev event) {
-	before := t.state.phase()
-	next, actions := t.state.next(time.Now(), ev)
+	before, now := t.state.phase(), time.Now()
+	next, actions := t.state.next(now, ev)
 	t.state = next
 	if after := next.phase(); after != before {
 		t.log.Info().Stringer(keyFrom, before).Stringer(keyState, after).Msg("task state")
+		t.moved(after, now)
 	}
+	t.show(now)
 	t.pending = actions
 	t.carryOut()
 }
@@ -187,13 +197,17 @@ func (t *task) beside(work func(), atPanic ...event) {
 }
 
 func (t *task) logPanic(r any) {
+	t.metrics.panics.Inc()
 	t.log.Error().Str(keyError, fmt.Sprint(r)).Bytes(keyStack, debug.Stack()).Msg("panic while handling a task")
 }
 
 // report hands a status to the agent.
 func (t *task) report(r report) {
 	status := t.status(r)
-	t.terminal = t.terminal || isTerminal(r.state)
+	if isTerminal(r.state) {
+		t.terminal = true
+		t.metrics.ended(r.state, r.class())
+	}
 	if err := t.parts.Agent.Update(status); err != nil {
 		t.log.Error().Err(err).Stringer(keyState, r.state).Msg("status not accepted for delivery")
 	}
@@ -230,6 +244,16 @@ func (t *task) status(r report) mesos.TaskStatus {
 		}
 	}
 	return status
+}
+
+// class is the class of failure that a report names, if any.
+func (r report) class() string {
+	for _, l := range r.labels {
+		if l[0] == payload.LabelFailure {
+			return l[1]
+		}
+	}
+	return ""
 }
 
 func isTerminal(s mesos.TaskState) bool {
