@@ -113,6 +113,7 @@ func encodeApp(a *App) ([]byte, error) {
 			TargetVersion:   d.TargetVersion,
 			Started:         milliseconds(d.Started),
 			Failed:          uint32(max(d.Failed, 0)),
+			Rollback:        d.Rollback,
 		}
 	}
 	return marshal(r)
@@ -135,6 +136,7 @@ func decodeApp(data []byte) (*App, error) {
 			TargetVersion:   d.GetTargetVersion(),
 			Started:         fromMilliseconds(d.GetStarted()),
 			Failed:          int(d.GetFailed()),
+			Rollback:        d.GetRollback(),
 		}
 	}
 	return a, nil

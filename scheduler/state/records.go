@@ -31,6 +31,9 @@ type Deployment struct {
 	Started         time.Time
 	// Failed counts the instances of the target that ended by themselves.
 	Failed int
+	// Rollback is set if it goes back to the former version because another
+	// one has failed. It is not rolled back itself.
+	Rollback bool
 }
 
 // OldVersion is a former definition of an app.

@@ -442,7 +442,10 @@ type Deployment struct {
 	// Milliseconds since 1970.
 	Started int64 `protobuf:"varint,4,opt,name=started,proto3" json:"started,omitempty"`
 	// Instances of the target version that ended by themselves.
-	Failed        uint32 `protobuf:"varint,5,opt,name=failed,proto3" json:"failed,omitempty"`
+	Failed uint32 `protobuf:"varint,5,opt,name=failed,proto3" json:"failed,omitempty"`
+	// It goes back to the former version because another one has failed: it is
+	// not rolled back itself.
+	Rollback      bool `protobuf:"varint,6,opt,name=rollback,proto3" json:"rollback,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -510,6 +513,13 @@ func (x *Deployment) GetFailed() uint32 {
 		return x.Failed
 	}
 	return 0
+}
+
+func (x *Deployment) GetRollback() bool {
+	if x != nil {
+		return x.Rollback
+	}
+	return false
 }
 
 // Nodes tasks/<bucket>/<chunk>: a handful of task records of any apps.
@@ -912,14 +922,15 @@ const file_scheduler_state_record_record_proto_rawDesc = "" +
 	"\n" +
 	"Definition\x12\x18\n" +
 	"\aversion\x18\x01 \x01(\tR\aversion\x12\x12\n" +
-	"\x04body\x18\x02 \x01(\fR\x04body\"\xa0\x01\n" +
+	"\x04body\x18\x02 \x01(\fR\x04body\"\xbc\x01\n" +
 	"\n" +
 	"Deployment\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x12)\n" +
 	"\x10previous_version\x18\x02 \x01(\tR\x0fpreviousVersion\x12%\n" +
 	"\x0etarget_version\x18\x03 \x01(\tR\rtargetVersion\x12\x18\n" +
 	"\astarted\x18\x04 \x01(\x03R\astarted\x12\x16\n" +
-	"\x06failed\x18\x05 \x01(\rR\x06failed\"k\n" +
+	"\x06failed\x18\x05 \x01(\rR\x06failed\x12\x1a\n" +
+	"\brollback\x18\x06 \x01(\bR\brollback\"k\n" +
 	"\tTaskChunk\x12\x18\n" +
 	"\aversion\x18\x01 \x01(\rR\aversion\x12\x18\n" +
 	"\astrings\x18\x02 \x03(\tR\astrings\x12*\n" +
