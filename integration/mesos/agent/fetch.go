@@ -107,6 +107,7 @@ func (i fetchItem) fetch(sandbox string, logf func(string, ...any)) (saved strin
 			}
 		}
 	}
+	logf("Fetching '%s' directly into the sandbox directory", i.URI)
 	if err := download(source, target, logf); err != nil {
 		return "", err
 	}

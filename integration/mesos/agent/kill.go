@@ -27,13 +27,13 @@ func (a *Agent) killTaskLocked(m link.KillTask) {
 		return
 	}
 	if t.stage == queued {
-		killed := []*task{t}
+		killed, message := []*task{t}, "Killed before delivery to the executor"
 		if t.group != nil {
-			killed = t.group.tasks
+			killed, message = t.group.tasks, "A task within the task group was killed before delivery to the executor"
 		}
 		for _, member := range killed {
 			a.updateLocked(f, a.statusLocked(member.info.TaskID.Value, e.id, mesos.TASK_KILLED,
-				mesos.REASON_TASK_KILLED_DURING_LAUNCH, "Killed before delivery to the executor"))
+				mesos.REASON_TASK_KILLED_DURING_LAUNCH, message))
 		}
 		if e.state == executorRunning && !e.everHadTask() && len(e.in(queued)) == 0 {
 			a.windDownLocked(e)

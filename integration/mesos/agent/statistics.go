@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"net/http"
 	"os"
+	"path/filepath"
 	"slices"
 	"strconv"
 	"strings"
@@ -76,6 +77,9 @@ func (a *Agent) getContainers() *agentv1.Response_GetContainers {
 	processes := listProcesses()
 	for _, m := range list {
 		m.row.ResourceStatistics = measure(processes, m.pid, m.size)
+		if directory := a.memoryCgroup(m.row.ContainerID.Value); directory != "" {
+			measureMemory(m.row.ResourceStatistics, directory)
+		}
 		out.Containers = append(out.Containers, m.row)
 	}
 	return out
@@ -95,6 +99,76 @@ func measure(processes []process, root int, s size) *mesos.ResourceStatistics {
 		Timestamp: *now(), CPUsUserTimeSecs: &user, CPUsSystemTimeSecs: &system, MemRSSBytes: &rss,
 		CPUsSoftLimit: &cpus, MemLimitBytes: &limit, MemSoftLimitBytes: &limit,
 	}
+}
+
+// memoryCgroup is a container's cgroup of the v1 memory controller, "" when there is
+// none.
+func (a *Agent) memoryCgroup(container string) string {
+	for _, h := range a.hierarchies {
+		if h.controller == "memory" {
+			return h.containerDir(a.cfg.CgroupRoot, container)
+		}
+	}
+	return ""
+}
+
+// measureMemory takes over what the kernel knows of a container's memory. Memory
+// pressure is not listened to.
+func measureMemory(out *mesos.ResourceStatistics, directory string) {
+	text, err := os.ReadFile(filepath.Join(directory, "memory.stat"))
+	if err != nil {
+		return
+	}
+	stat := make(map[string]uint64)
+	for _, line := range strings.Split(string(text), "\n") {
+		name, value, _ := strings.Cut(line, " ")
+		if v, err := strconv.ParseUint(value, 10, 64); err == nil {
+			stat[name] = v
+		}
+	}
+	set := func(target **uint64, v uint64) { *target = &v }
+	set(&out.MemTotalBytes, readNumber(filepath.Join(directory, "memory.usage_in_bytes")))
+	set(&out.MemRSSBytes, stat["total_rss"])
+	set(&out.MemAnonBytes, stat["total_rss"])
+	set(&out.MemCacheBytes, stat["total_cache"])
+	set(&out.MemFileBytes, stat["total_cache"])
+	set(&out.MemMappedFileBytes, stat["total_mapped_file"])
+	set(&out.MemSwapBytes, stat["total_swap"])
+	set(&out.MemUnevictableBytes, stat["total_unevictable"])
+	set(&out.MemLowPressureCounter, 0)
+	set(&out.MemMediumPressureCounter, 0)
+	set(&out.MemCriticalPressureCounter, 0)
+}
+
+// withKernelMemory adds what mesos-go has no fields for to statistics in JSON.
+func withKernelMemory(statistics []byte, directory string) ([]byte, error) {
+	if directory == "" {
+		return statistics, nil
+	}
+	fields := make(map[string]json.RawMessage)
+	if err := json.Unmarshal(statistics, &fields); err != nil {
+		return nil, err
+	}
+	for name, file := range map[string]string{
+		"mem_kmem_usage_bytes":     "memory.kmem.usage_in_bytes",
+		"mem_kmem_tcp_usage_bytes": "memory.kmem.tcp.usage_in_bytes",
+	} {
+		fields[name] = strconv.AppendUint(nil, readNumber(filepath.Join(directory, file)), 10)
+	}
+	return json.Marshal(fields)
+}
+
+// readNumber reads a file with one number; 0 when it cannot be read.
+func readNumber(path string) uint64 {
+	text, err := os.ReadFile(path)
+	if err != nil {
+		return 0
+	}
+	v, err := strconv.ParseUint(strings.TrimSpace(string(text)), 10, 64)
+	if err != nil {
+		return 0
+	}
+	return v
 }
 
 // usage reads a process' times in seconds and its resident memory in bytes.
@@ -137,6 +211,9 @@ func (a *Agent) containerRows() ([]containerRow, error) {
 	for _, c := range a.getContainers().Containers {
 		statistics, err := wire.JSON.Marshal(c.ResourceStatistics)
 		if err != nil {
+			return nil, err
+		}
+		if statistics, err = withKernelMemory(statistics, a.memoryCgroup(c.ContainerID.Value)); err != nil {
 			return nil, err
 		}
 		status, err := wire.JSON.Marshal(c.ContainerStatus)
