@@ -243,8 +243,6 @@ func (c *core) streamEnded(frameworkID string, stream *wire.Stream) {
 		c.discard(o, nil)
 	}
 	clear(f.filters)
-	since := time.Now()
-	f.unregistered = since
 	f.cancelFailover = c.m.after(failoverTimeout(f.info), func() {
 		if c.frameworks[f.id] == f && !f.connected() {
 			c.log.Info().Str(keyFramework, f.id).Msg("framework failover timeout")

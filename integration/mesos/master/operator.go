@@ -317,6 +317,8 @@ func (c *core) describeFramework(f *framework) pb.Response_GetFrameworks_Framewo
 		Recovered:      f.recovered,
 		RegisteredTime: timeInfo(f.registered),
 	}
+	// As Mesos has it: equal to the first until there is a second.
+	out.ReregisteredTime = out.RegisteredTime
 	if !f.reregistered.IsZero() {
 		out.ReregisteredTime = timeInfo(f.reregistered)
 	}
