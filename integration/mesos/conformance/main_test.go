@@ -18,6 +18,9 @@ func TestMain(m *testing.M) {
 	if isProbe(os.Args) {
 		os.Exit(runProbe(os.Args[2]))
 	}
+	if isEater(os.Args) {
+		os.Exit(runEater(os.Args[2]))
+	}
 	// Scenarios wait most of the time, so that processors do not limit how many may
 	// run side by side.
 	flag.Parse()

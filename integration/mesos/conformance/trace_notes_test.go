@@ -61,7 +61,7 @@ var actions = []action{
 // deeds are words of things that happen. A note with one of them that is a comment
 // all the same is listed in comments.
 var (
-	deeds    = regexp.MustCompile(`SIG[A-Z]|\bstarted\b|\bZooKeeper\b|\bends? |\bprocess ended\b|\bwithin \d|dead=|alive\b`)
+	deeds    = regexp.MustCompile(`SIG[A-Z]|\bstarted\b|\bZooKeeper\b|\bprocess ended\b|\bwithin \d|dead=|alive\b`)
 	comments = regexp.MustCompile(`^(part [A-F]|e[0-9]|now the|duplicate SUBSCRIBE|t1 RUNNING|the same barrier|framework without|leader loses)`)
 )
 

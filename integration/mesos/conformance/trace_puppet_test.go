@@ -13,6 +13,7 @@ import (
 	"strings"
 	"sync"
 	"syscall"
+	"time"
 )
 
 // The executor of the recordings is a program called probe that does what the player
@@ -44,6 +45,26 @@ type message struct {
 	Hello  map[string]any `json:",omitempty"` // once, first
 	Item   *exchangeItem  `json:",omitempty"`
 	Output *string        `json:",omitempty"` // of a command
+}
+
+// isEater tells whether this process was started to use up memory.
+func isEater(args []string) bool {
+	return len(args) == 3 && filepath.Base(args[0]) == probeName && args[1] == "eat"
+}
+
+// runEater uses as many MB of memory as it is told, for a minute.
+func runEater(megabytes string) int {
+	n, err := strconv.Atoi(megabytes)
+	if err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		return 1
+	}
+	memory := make([]byte, n<<20)
+	for i := 0; i < len(memory); i += 4096 {
+		memory[i] = 1
+	}
+	time.Sleep(time.Minute)
+	return int(memory[0]) - 1
 }
 
 // runProbe is the life of an executor. It ends with its connection to the player.

@@ -77,6 +77,11 @@ func fetching(uri string) func(map[string]any) {
 	}
 }
 
+// fetchingOnly replaces the URIs by one, given as JSON.
+func fetchingOnly(uri string) func(map[string]any) {
+	return all(set(nil, "command", "uris"), fetching(uri))
+}
+
 // command replaces the command, given as JSON.
 func command(text string) func(map[string]any) {
 	value, err := decodeJSON([]byte(text))
@@ -165,13 +170,13 @@ var scenarios = []*scenario{
 		name: "13-registration-timeout-and-fetch-failure", slow: 6 * time.Second,
 		executors: map[string]func(map[string]any){
 			"e2":  slowFetch,
-			"xc1": fetching(`{"value": "file:///no/such/file"}`),
-			"xc2": fetching(`{"value": "http://127.0.0.1:<web-port>/missing"}`),
-			"xc3": fetching(`{"value": "http://127.0.0.1:1/x"}`),
-			"xc4": fetching(`{"value": "relative/path"}`),
-			"xc5": fetching(`{"value": "gopher://127.0.0.1/x"}`),
-			"xc6": fetching(`{"value": "file://<probe_dir>/bad.tar.gz"}`),
-			"xc7": fetching(`{"value": "file://<probe_dir>/probe", "output_file": "/abs/x"}`),
+			"xc1": fetchingOnly(`{"value": "file:///no/such/file"}`),
+			"xc2": fetchingOnly(`{"value": "http://127.0.0.1:<web-port>/missing"}`),
+			"xc3": fetchingOnly(`{"value": "http://127.0.0.1:1/x"}`),
+			"xc4": fetchingOnly(`{"value": "relative/path"}`),
+			"xc5": fetchingOnly(`{"value": "gopher://127.0.0.1/x"}`),
+			"xc6": fetchingOnly(`{"value": "file://<probe_dir>/bad.tar.gz"}`),
+			"xc7": fetchingOnly(`{"value": "file://<probe_dir>/probe", "output_file": "/abs/x"}`),
 		},
 		targets: map[int]string{85: "agent-1"},
 	},
