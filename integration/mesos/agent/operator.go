@@ -1,6 +1,7 @@
 package agent
 
 import (
+	"encoding/json"
 	"net/http"
 
 	mesos "github.com/mesos/mesos-go/api/v1/lib"
@@ -85,7 +86,7 @@ func (a *Agent) operatorCall(call *agentv1.Call) (*agentv1.Response, *wire.Refus
 		return &agentv1.Response{Type: agentv1.Response_GET_HEALTH, GetHealth: &agentv1.Response_GetHealth{Healthy: true}}, nil
 	case agentv1.Call_GET_VERSION:
 		return &agentv1.Response{Type: agentv1.Response_GET_VERSION, GetVersion: &agentv1.Response_GetVersion{
-			VersionInfo: mesos.VersionInfo{Version: a.cfg.Version},
+			VersionInfo: wire.Version(a.cfg.Version),
 		}}, nil
 	case agentv1.Call_GET_METRICS:
 		out := &agentv1.Response_GetMetrics{}
@@ -168,5 +169,11 @@ func (a *Agent) getFrameworksLocked() *agentv1.Response_GetFrameworks {
 }
 
 func (a *Agent) serveVersion(w http.ResponseWriter, _ *http.Request) {
-	a.replyJSON(w, map[string]string{"version": a.cfg.Version})
+	version := wire.Version(a.cfg.Version)
+	body, err := wire.JSON.Marshal(&version)
+	if err != nil {
+		wire.Refuse(http.StatusInternalServerError, "%v", err).Write(w)
+		return
+	}
+	a.replyJSON(w, json.RawMessage(body))
 }

@@ -87,7 +87,7 @@ func (c *core) operate(call *pb.Call) (*pb.Response, *wire.Refusal) {
 		return &pb.Response{Type: pb.Response_GET_HEALTH, GetHealth: &pb.Response_GetHealth{Healthy: true}}, nil
 	case pb.Call_GET_VERSION:
 		return &pb.Response{Type: pb.Response_GET_VERSION, GetVersion: &pb.Response_GetVersion{
-			VersionInfo: mesos.VersionInfo{Version: c.config.Version},
+			VersionInfo: wire.Version(c.config.Version),
 		}}, nil
 	case pb.Call_GET_MASTER:
 		since := seconds(c.m.started)

@@ -35,7 +35,12 @@ func (m *Master) writeJSON(w http.ResponseWriter, v any) {
 }
 
 func (m *Master) serveVersion(w http.ResponseWriter, _ *http.Request) *wire.Refusal {
-	m.writeJSON(w, map[string]string{"version": m.config.Version})
+	version := wire.Version(m.config.Version)
+	body, err := wire.JSON.Marshal(&version)
+	if err != nil {
+		return wire.Refuse(http.StatusInternalServerError, "%v", err)
+	}
+	m.writeJSON(w, json.RawMessage(body))
 	return nil
 }
 
@@ -265,6 +270,15 @@ func stateOfTask(t mesos.Task) map[string]any {
 		entry := map[string]any{"state": s.GetState().String(), "timestamp": s.GetTimestamp()}
 		if s.Healthy != nil {
 			entry["healthy"] = *s.Healthy
+		}
+		if s.ContainerStatus != nil {
+			// Without the pid.
+			body, err := wire.JSON.Marshal(&mesos.ContainerStatus{
+				ContainerID: s.ContainerStatus.ContainerID, NetworkInfos: s.ContainerStatus.NetworkInfos,
+			})
+			if err == nil {
+				entry["container_status"] = json.RawMessage(body)
+			}
 		}
 		statuses = append(statuses, entry)
 	}

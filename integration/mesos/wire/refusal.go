@@ -43,7 +43,7 @@ func (r *Refusal) Write(w http.ResponseWriter) {
 	for name, values := range r.Header {
 		header[name] = values
 	}
-	if r.Body != "" {
+	if r.Body != "" || r.Status >= http.StatusBadRequest {
 		header.Set("Content-Type", "text/plain; charset=utf-8")
 	}
 	header.Set("Content-Length", strconv.Itoa(len(r.Body)))
