@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"strconv"
 
 	"golang.org/x/sys/unix"
 )
@@ -20,6 +21,37 @@ type Policy struct {
 // DefaultPolicy keeps at most about 60 MiB per stream.
 func DefaultPolicy() Policy { return Policy{MaxSize: 10 << 20, MaxFiles: 5} }
 
+// Names of the settings for [PolicyFromEnv].
+const (
+	EnvSize  = "PACER_LOG_MIB"
+	EnvFiles = "PACER_LOG_FILES"
+)
+
+// PolicyFromEnv reads EnvSize, the size of one file in MiB, and EnvFiles, how
+// many rotated ones are kept. The error joins every problem.
+func PolicyFromEnv(getenv func(string) string) (Policy, error) {
+	p := DefaultPolicy()
+	var problems []error
+	if value := getenv(EnvSize); value != "" {
+		mib, err := strconv.ParseUint(value, 10, 20)
+		if err != nil || mib == 0 {
+			problems = append(problems, fmt.Errorf("%s=%q: not a number of MiB from 1 to %d", EnvSize, value, 1<<20-1))
+		}
+		p.MaxSize = int64(mib) << 20
+	}
+	if value := getenv(EnvFiles); value != "" {
+		n, err := strconv.Atoi(value)
+		if err != nil || n < 0 || n > maxFiles {
+			problems = append(problems, fmt.Errorf("%s=%q: not a number of files from 0 to %d", EnvFiles, value, maxFiles))
+		}
+		p.MaxFiles = n
+	}
+	return p, errors.Join(problems...)
+}
+
+// maxFiles is far more than anyone wants to rename at each rotation.
+const maxFiles = 1000
+
 // minSize keeps rotation from costing more than writing.
 const minSize = 4 << 10
 
@@ -29,8 +61,8 @@ func (p Policy) Validate() error {
 	if p.MaxSize < minSize {
 		errs = append(errs, fmt.Errorf("log file size %d bytes: must be at least %d", p.MaxSize, minSize))
 	}
-	if p.MaxFiles < 0 || p.MaxFiles > 1000 {
-		errs = append(errs, fmt.Errorf("number of rotated log files %d: must be between 0 and 1000", p.MaxFiles))
+	if p.MaxFiles < 0 || p.MaxFiles > maxFiles {
+		errs = append(errs, fmt.Errorf("number of rotated log files %d: must be between 0 and %d", p.MaxFiles, maxFiles))
 	}
 	return errors.Join(errs...)
 }
