@@ -3,8 +3,6 @@ package mesos
 import (
 	"errors"
 	"fmt"
-	"os"
-	"path/filepath"
 	"sync"
 	"time"
 
@@ -86,24 +84,6 @@ func (n *Node) Restart() error {
 	return n.Start()
 }
 
-// Forget makes the next life of a dead agent a new one, with a new id: its
-// checkpoints are removed.
-func (n *Node) Forget() error {
-	n.mu.Lock()
-	defer n.mu.Unlock()
-	if n.agent != nil {
-		return errors.New("agent is running: call Kill first")
-	}
-	return os.RemoveAll(filepath.Join(n.config.WorkDir, "meta"))
-}
-
-// Pause cuts the agent off without an error on either side, as SIGSTOP or a
-// partition towards the master does. The executor API goes on.
-func (n *Node) Pause() { n.line.Freeze() }
-
-// Resume ends Pause; what was sent meanwhile arrives.
-func (n *Node) Resume() { n.line.Thaw() }
-
 // end shuts the agent's executors down and ends the agent.
 func (n *Node) end(grace time.Duration) {
 	n.line.Thaw()
@@ -112,6 +92,7 @@ func (n *Node) end(grace time.Duration) {
 	if n.agent == nil {
 		return
 	}
+	n.agent.Thaw()
 	n.agent.Shutdown()
 	timer := time.NewTimer(grace)
 	defer timer.Stop()

@@ -79,6 +79,7 @@ type Agent struct {
 	unsent     []link.ExitedExecutor // ends that no master has been told
 	updates    *updateManager
 	faults     faults
+	frozen     chan struct{} // closed by Thaw; nil when not frozen
 	counters   counters
 	timers     map[*time.Timer]struct{}
 }
@@ -230,6 +231,7 @@ func (a *Agent) after(d time.Duration, f func()) *time.Timer {
 	ready := make(chan struct{})
 	timer = time.AfterFunc(d, func() {
 		<-ready
+		a.awaitThaw()
 		a.mu.Lock()
 		defer a.mu.Unlock()
 		delete(a.timers, timer)

@@ -162,6 +162,7 @@ func (a *Agent) updateFault(kind execv1.Call_Type, r *http.Request) *wire.Refusa
 		case <-r.Context().Done():
 		case <-a.ctx.Done():
 		}
+		a.awaitThaw()
 	}
 	if refuse {
 		return errRecovering

@@ -296,6 +296,7 @@ func (a *Agent) watchMemory(e *executor, process *container) {
 		}
 		return
 	}
+	a.awaitThaw()
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	if a.phase != dead {

@@ -8,6 +8,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"strconv"
+	"strings"
 	"sync"
 	"syscall"
 	"time"
@@ -65,6 +66,25 @@ func WaitContainers(kill bool) {
 		}
 	}
 	helpers.reapers.Wait()
+}
+
+// DestroyContainers kills every executor that an Agent of this process has started
+// with this configuration, dead or alive as it may be, and waits for their ends: what
+// the loss of the machine does, where the agent itself is to be killed before.
+func DestroyContainers(config Config) {
+	below := config.withDerived().RuntimeDir + string(filepath.Separator)
+	helpers.Lock()
+	var list []*container
+	for _, c := range helpers.containers {
+		if strings.HasPrefix(c.runtime, below) {
+			list = append(list, c)
+		}
+	}
+	helpers.Unlock()
+	for _, c := range list {
+		c.destroy()
+		<-c.done
+	}
 }
 
 // helperInput is what a helper reads from its file descriptor 3.

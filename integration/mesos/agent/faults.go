@@ -69,6 +69,52 @@ func (a *Agent) BreakStreams() { a.eachStream((*executor).breakStream) }
 // stay open. A new SUBSCRIBE gets a stream that works.
 func (a *Agent) FreezeStreams() { a.eachStream((*executor).freezeStream) }
 
+// SendRecord puts any bytes as one record into the event streams of all executors,
+// for events that are younger than the definitions here. It returns how many streams
+// there were.
+func (a *Agent) SendRecord(record []byte) (streams int) {
+	a.eachStream(func(e *executor) {
+		e.stream.SendRecord(record)
+		streams++
+	})
+	return streams
+}
+
+// Freeze stops the agent as SIGSTOP does: connections are taken and stay open, and
+// nothing is answered, sent or noticed.
+func (a *Agent) Freeze() {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if a.frozen == nil {
+		a.frozen = make(chan struct{})
+	}
+}
+
+// Thaw ends a Freeze.
+func (a *Agent) Thaw() {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if a.frozen != nil {
+		close(a.frozen)
+		a.frozen = nil
+	}
+}
+
+// awaitThaw holds up whatever comes from outside or from timers while the agent is
+// frozen.
+func (a *Agent) awaitThaw() {
+	a.mu.Lock()
+	frozen := a.frozen
+	a.mu.Unlock()
+	if frozen == nil {
+		return
+	}
+	select {
+	case <-frozen:
+	case <-a.ctx.Done():
+	}
+}
+
 func (e *executor) breakStream()  { e.stream.Abort() }
 func (e *executor) freezeStream() { e.stream.Freeze() }
 

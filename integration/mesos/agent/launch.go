@@ -164,6 +164,7 @@ func (a *Agent) launchExecutorLocked(e *executor) {
 // life of the agent goes.
 func (a *Agent) runContainer(e *executor, spec containerSpec) {
 	status, err := a.fetcher.fetch(a.ctx, spec)
+	a.awaitThaw()
 	if len(spec.URIs) > 0 {
 		a.countFetch(err == nil)
 	}
@@ -229,6 +230,7 @@ func (a *Agent) awaitContainer(e *executor, process *container, delay time.Durat
 	case <-a.ctx.Done():
 		return
 	}
+	a.awaitThaw()
 	// What the executor has left in its session and group goes with it.
 	process.destroy()
 	a.removeCgroups(process.cgroups)

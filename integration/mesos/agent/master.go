@@ -57,6 +57,7 @@ func (a *Agent) talk(end *link.End) {
 
 	for {
 		message, err := end.Next(a.ctx)
+		a.awaitThaw()
 		a.mu.Lock()
 		if err != nil || a.phase == dead {
 			s.stopLocked()

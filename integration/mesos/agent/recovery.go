@@ -190,6 +190,7 @@ func (a *Agent) awaitExecutors() bool {
 			return false
 		}
 	}
+	a.awaitThaw()
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	if a.phase != recovering {

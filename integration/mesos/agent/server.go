@@ -64,6 +64,7 @@ func under(path, prefix string) bool {
 // route picks the handler as libprocess does. Paths without the process' name are
 // delegated to it.
 func (a *Agent) route(w http.ResponseWriter, r *http.Request) {
+	a.awaitThaw()
 	path := r.URL.Path
 	switch {
 	case under(path, "/files"), under(path, "/metrics"), under(path, "/version"):
@@ -101,6 +102,7 @@ func (a *Agent) route(w http.ResponseWriter, r *http.Request) {
 
 // routeSocket serves the long paths of the two APIs and nothing else.
 func (a *Agent) routeSocket(w http.ResponseWriter, r *http.Request) {
+	a.awaitThaw()
 	switch r.URL.Path {
 	case "/" + processID + "/api/v1/executor":
 		a.serveExecutor(w, r)

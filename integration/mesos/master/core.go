@@ -47,6 +47,7 @@ type core struct {
 	watchers                               []*watcher
 	// recovering is true from the election until the registry has been read.
 	recovering bool
+	faults     faults
 }
 
 // taskKey names a task in the cluster.

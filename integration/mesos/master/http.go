@@ -157,7 +157,11 @@ func (m *Master) serveScheduler(w http.ResponseWriter, r *http.Request) *wire.Re
 		return nil
 	}
 	var answer *wire.Refusal
-	m.locked(func(c *core) { answer = c.call(call, given, principal, r.Header.Values(streamIDHeader)) })
+	m.locked(func(c *core) {
+		breakIf(c.faults.loseCalls, call.Type)
+		answer = c.call(call, given, principal, r.Header.Values(streamIDHeader))
+		breakIf(c.faults.loseAnswers, call.Type)
+	})
 	if answer != nil {
 		return answer
 	}
@@ -215,6 +219,7 @@ func (c *core) call(call *scheduler.Call, given wire.Presence, principal string,
 	case scheduler.Call_TEARDOWN:
 		c.removeFramework(f)
 	case scheduler.Call_ACCEPT:
+		c.rescindAccepted(call.Accept)
 		c.accept(f, call.Accept, given)
 	case scheduler.Call_DECLINE:
 		c.decline(f, call.Decline)

@@ -318,6 +318,29 @@ func (s *Scheduler) Call(call *scheduler.Call) (int, string) {
 	return response.StatusCode, text
 }
 
+// Try sends a call and returns the status; it fails without an answer within d.
+func (s *Scheduler) Try(call *scheduler.Call, d time.Duration) (int, error) {
+	s.t.Helper()
+	call.FrameworkID = &mesos.FrameworkID{Value: s.ID}
+	body, err := s.contentType.Marshal(call)
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), d)
+	defer cancel()
+	request, err := http.NewRequestWithContext(ctx, http.MethodPost, s.URL+"/api/v1/scheduler", bytes.NewReader(body))
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	request.Header = http.Header{"Content-Type": {string(s.contentType)}, "Mesos-Stream-Id": {s.StreamID}}
+	response, err := client.Do(request)
+	if err != nil {
+		return 0, err
+	}
+	response.Body.Close()
+	return response.StatusCode, nil
+}
+
 // Must sends a call that has to be accepted.
 func (s *Scheduler) Must(call *scheduler.Call) {
 	s.t.Helper()
