@@ -69,7 +69,8 @@ func TestAcquire_ReadsEachPathOnceAndResolvesAll(t *testing.T) {
 		"kv/db@2": {"password": "old"},
 		"kv/all":  {"A": "1", "USER": "shadowed"},
 	}}
-	grant, err := NewKeeper(source, zerolog.Nop()).Acquire(t.Context(), Identity{}, mustParse(t, map[string]string{
+	k := NewKeeper(source, zerolog.Nop())
+	grant, err := k.Acquire(t.Context(), Identity{}, mustParse(t, map[string]string{
 		"secret.env.USER":     "kv/db#user",
 		"secret.env.PASSWORD": "kv/db#password",
 		"secret.env.OLD":      "kv/db#password@2",
@@ -93,6 +94,7 @@ func TestAcquire_ReadsEachPathOnceAndResolvesAll(t *testing.T) {
 			t.Errorf("%s was read %d times", ref, n)
 		}
 	}
+	shut(t, k)
 	if source.opened != 1 || source.closed != 1 {
 		t.Errorf("%d sessions opened, %d closed; want 1 and 1", source.opened, source.closed)
 	}
@@ -116,7 +118,9 @@ func TestP5_AcquireIsAllOrNothingAndNamesAllThatIsMissing(t *testing.T) {
 		{"NUL in a variable", map[string]string{"secret.env.A": "kv/db#NUL"}, []string{"secret.env.A", "secret.file.NAME"}},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
-			grant, err := NewKeeper(source, zerolog.Nop()).Acquire(t.Context(), Identity{}, mustParse(t, tc.labels), nil)
+			k := NewKeeper(source, zerolog.Nop())
+			grant, err := k.Acquire(t.Context(), Identity{}, mustParse(t, tc.labels), nil)
+			shut(t, k)
 			if err == nil || grant != nil {
 				t.Fatalf("got %v, %v", grant, err)
 			}

@@ -11,10 +11,6 @@ import (
 	"time"
 )
 
-// logoutTimeout bounds giving a login back, which happens beside the task and
-// must not hold it up for long.
-const logoutTimeout = 5 * time.Second
-
 // Grant is what one task was given, for as long as it runs.
 type Grant struct {
 	// Bundle is complete. Wipe it when the process has been started.
@@ -80,8 +76,8 @@ type lease struct {
 // Acquire gets every secret that d declares, or none. It returns when all are
 // there, when ctx is done, or with an error that a repeat would not mend. While
 // the source cannot answer it calls waiting with the reason, once for each
-// change of it. A task with static secrets only has its login given back before
-// Acquire returns, unless it wants them refreshed; leases are kept until
+// change of it. A task with static secrets only has its login given back right
+// away, beside its launch, unless it wants them refreshed; leases are kept until
 // [Grant.Close]. Without declarations the source is asked for nothing.
 func (k *Keeper) Acquire(ctx context.Context, id Identity, d Declarations, waiting func(reason string)) (*Grant, error) {
 	if d.Empty() {
@@ -114,11 +110,7 @@ func (k *Keeper) Acquire(ctx context.Context, id Identity, d Declarations, waiti
 	}
 	wipe(found)
 	if err != nil || len(g.leases) == 0 && d.Refresh == 0 {
-		// A login that cannot be given back ends by itself with its period, and
-		// the source has logged why.
-		logout, cancel := context.WithTimeout(context.WithoutCancel(ctx), logoutTimeout)
-		defer cancel()
-		_ = g.Close(logout)
+		k.logOut(g)
 		if err != nil {
 			return nil, err
 		}

@@ -49,9 +49,11 @@ type Keeper struct {
 	log    zerolog.Logger
 	key    [sha256.Size]byte // of digests, made anew for each keeper
 
-	// ctx is what all grants live in.
-	ctx    context.Context
-	cancel context.CancelFunc
+	// ctx is what all grants live in, leaving what ends them lives in.
+	ctx     context.Context
+	cancel  context.CancelFunc
+	leaving context.Context
+	leave   context.CancelFunc
 
 	mu      sync.Mutex
 	due     timers
@@ -65,16 +67,37 @@ type Keeper struct {
 func NewKeeper(source Source, log zerolog.Logger) *Keeper {
 	k := &Keeper{source: source, log: log}
 	k.ctx, k.cancel = context.WithCancel(context.Background())
+	k.leaving, k.leave = context.WithCancel(context.Background())
 	// It never fails: see its documentation.
 	_, _ = rand.Read(k.key[:])
 	return k
 }
 
-// Close ends all keeping, and waits for what is under way. It gives nothing
-// back: that is [Grant.Close].
-func (k *Keeper) Close() {
-	if k == nil {
+// logoutTimeout bounds giving a login back beside a task's launch.
+const logoutTimeout = 5 * time.Second
+
+// logOut closes a grant that nothing is kept for. The launch, or the kill that
+// has ended it, does not wait for that.
+func (k *Keeper) logOut(g *Grant) {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	if k.closed {
 		return
+	}
+	k.work.Go(func() {
+		ctx, cancel := context.WithTimeout(k.leaving, logoutTimeout)
+		defer cancel()
+		// A login that cannot be given back ends by itself with its period, and
+		// the source has logged why.
+		_ = g.Close(ctx)
+	})
+}
+
+// Close ends all keeping, and waits for what is under way until ctx ends. What
+// grants still hold is given back by [Grant.Close] only.
+func (k *Keeper) Close(ctx context.Context) error {
+	if k == nil {
+		return nil
 	}
 	k.mu.Lock()
 	k.closed = true
@@ -84,7 +107,10 @@ func (k *Keeper) Close() {
 		k.alarm.Stop()
 	}
 	k.mu.Unlock()
+	defer context.AfterFunc(ctx, k.leave)()
 	k.work.Wait()
+	k.leave()
+	return nil
 }
 
 // digest tells values apart without keeping them.

@@ -5,8 +5,6 @@ import (
 	"testing"
 	"time"
 
-	"github.com/rs/zerolog"
-
 	"pacer/scheduler/identity"
 	"pacer/secrets"
 	"pacer/secrets/vault"
@@ -17,7 +15,7 @@ const canary = "canary-value-4711"
 // get acquires what one label declares.
 func (s *site) get(c *vault.Client, id secrets.Identity, value string) (string, error) {
 	s.t.Helper()
-	grant, err := secrets.NewKeeper(c, zerolog.Nop()).Acquire(s.t.Context(), id, declared(s.t, map[string]string{"secret.env.X": value}), nil)
+	grant, err := s.keeper(c).Acquire(s.t.Context(), id, declared(s.t, map[string]string{"secret.env.X": value}), nil)
 	if err != nil {
 		return "", err
 	}
@@ -37,7 +35,7 @@ func TestVault_KeyValueVersionsAreReadByTheDocumentedSetUp(t *testing.T) {
 	s.put("auth/jwt/role/both", map[string]any{"role_type": "jwt", "user_claim": "app", "bound_claims": map[string]any{"framework": "pacer"}, "token_policies": "pacer-app,kv1"})
 	c := s.client(func(c *vault.Config) { c.Role = "both" })
 	before := s.tokens()
-	grant, err := secrets.NewKeeper(c, zerolog.Nop()).Acquire(t.Context(), s.task("shop/cart"), declared(t, map[string]string{
+	grant, err := s.keeper(c).Acquire(t.Context(), s.task("shop/cart"), declared(t, map[string]string{
 		"secret.env.NEW": "secret/shop/cart/db#password", "secret.env.OLD": "secret/data/shop/cart/db#password@1",
 		"secret.env.PORT": "secret/shop/cart/db#port", "secret.env.V1": "kv1/shop/cart/db#data", "secret.file.db.json": "secret/shop/cart/db@1",
 	}), nil)
@@ -50,9 +48,7 @@ func TestVault_KeyValueVersionsAreReadByTheDocumentedSetUp(t *testing.T) {
 	if err := grant.Close(t.Context()); err != nil {
 		t.Error(err)
 	}
-	if after := s.tokens(); after != before {
-		t.Errorf("%d tokens are alive, %d were before", after, before)
-	}
+	s.awaitTokens(before)
 	s.put("secret/delete/shop/cart/db", map[string]any{"versions": []int{1}})
 	for value, want := range map[string]string{
 		"secret/shop/cart/db#password@1": "deleted", "secret/shop/cart/db#password@9": "no such secret",
@@ -153,9 +149,7 @@ func TestP5_TokenOfAnotherTaskOrAnExpiredOneIsRefused(t *testing.T) {
 			t.Errorf("%s: the token is shown", name)
 		}
 	}
-	if after := s.tokens(); after != before {
-		t.Errorf("%d tokens are alive, %d were before", after, before)
-	}
+	s.awaitTokens(before)
 }
 
 func TestIdentity_KeyRotationBreaksNoLaunch(t *testing.T) {

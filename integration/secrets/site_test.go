@@ -29,16 +29,34 @@ type site struct {
 	t     testing.TB
 	vault *hashicorp.Vault
 	keys  *httptest.Server
-	log   *bytes.Buffer // of all clients
+	log   *journal // of all clients
 
 	mu     sync.Mutex
 	public map[string]ed25519.PublicKey
 	key    *identity.Key
 }
 
+// journal is a log that can be read while it is written.
+type journal struct {
+	mu   sync.Mutex
+	text bytes.Buffer
+}
+
+func (j *journal) Write(p []byte) (int, error) {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	return j.text.Write(p)
+}
+
+func (j *journal) String() string {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	return j.text.String()
+}
+
 func newSite(t testing.TB) *site {
 	t.Helper()
-	s := &site{t: t, vault: hashicorp.StartVault(t), log: new(bytes.Buffer), public: map[string]ed25519.PublicKey{}}
+	s := &site{t: t, vault: hashicorp.StartVault(t), log: new(journal), public: map[string]ed25519.PublicKey{}}
 	s.rotate()
 	s.keys = httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
 		s.mu.Lock()
@@ -98,12 +116,17 @@ func (s *site) client(change func(*vault.Config)) *vault.Client {
 	if change != nil {
 		change(&config)
 	}
-	c, err := vault.New(config, zerolog.New(zerolog.SyncWriter(s.log)))
+	c, err := vault.New(config, zerolog.New(s.log))
 	if err != nil {
 		s.t.Fatal(err)
 	}
 	s.t.Cleanup(c.Close)
 	return c
+}
+
+func (s *site) clientAt(address string) *vault.Client {
+	s.t.Helper()
+	return s.client(func(c *vault.Config) { c.Address = address })
 }
 
 // put writes through the API's path, e.g. secret/data/web/db.
@@ -133,6 +156,12 @@ func (s *site) count(path string) int {
 
 // tokens is how many tokens are alive.
 func (s *site) tokens() int { return s.count("auth/token/accessors") }
+
+// awaitTokens waits until as many tokens are alive as there were.
+func (s *site) awaitTokens(before int) {
+	s.t.Helper()
+	s.eventually(fmt.Sprint(before, " live tokens"), func() bool { return s.tokens() == before })
+}
 
 // file writes a private file.
 func (s *site) file(content string) string {

@@ -59,12 +59,21 @@ func (c *Client) newLogin(token string, life secrets.Lease, revocable bool) (*lo
 	return &login{client: client, life: life, since: time.Now(), revocable: revocable}, nil
 }
 
-// revoke gives the token back, and with it all of its leases. It asks once.
-func (l *login) revoke(ctx context.Context) error {
+// revoke gives a token back, and with it all of its leases. It asks once.
+func (c *Client) revoke(ctx context.Context, l *login) error {
 	if l == nil || !l.revocable {
 		return nil
 	}
-	return l.client.Auth().Token().RevokeSelfWithContext(ctx, "")
+	return c.once(ctx, func(ctx context.Context) error { return l.client.Auth().Token().RevokeSelfWithContext(ctx, "") })
+}
+
+// once makes a request that is not worth waiting for a Vault that cannot answer.
+func (c *Client) once(ctx context.Context, request func(ctx context.Context) error) error {
+	if err := c.hold(ctx, c.slots, func(string) {}); err != nil {
+		return err
+	}
+	defer func() { <-c.slots }()
+	return request(ctx)
 }
 
 // logIn logs in with the host's own credential, or with a task's token.
@@ -168,7 +177,12 @@ func (c *Client) secretID(ctx context.Context, op string, waiting func(string)) 
 	// Asked once: an answer that was lost has spent the token all the same.
 	unwrapping, cancel := context.WithTimeout(ctx, c.config.Timeout)
 	defer cancel()
-	answer, err = c.api.Logical().UnwrapWithContext(unwrapping, word)
+	// The library makes the wrapping token the client's own.
+	own, err := c.newLogin(word, secrets.Lease{}, false)
+	if err != nil {
+		return "", err
+	}
+	answer, err = own.client.Logical().UnwrapWithContext(unwrapping, word)
 	if status := statusOf(err); status == http.StatusBadRequest || status == http.StatusForbidden || status == http.StatusNotFound {
 		return "", alarm(spent, status)
 	}
@@ -231,7 +245,7 @@ func (c *Client) part(ctx context.Context) error {
 		last, c.host.login = c.host.login, nil
 	}
 	<-c.host.held
-	return last.revoke(ctx)
+	return c.revoke(ctx, last)
 }
 
 // claims are what a task's token says, unverified: Vault verifies it, and this

@@ -392,7 +392,7 @@ func (s *session) Revoke(ctx context.Context, lease secrets.Lease) error {
 	if own == nil || own.revocable {
 		return nil // ends with the login
 	}
-	if err := own.client.Sys().RevokeWithContext(ctx, lease.ID); err != nil {
+	if err := s.client.once(ctx, func(ctx context.Context) error { return own.client.Sys().RevokeWithContext(ctx, lease.ID) }); err != nil {
 		return s.noted("revoke a lease", err)
 	}
 	return nil
@@ -407,9 +407,9 @@ func (s *session) Close(ctx context.Context) error {
 	s.mu.Unlock()
 	for _, l := range retired {
 		// Most of them have ended.
-		_ = l.revoke(ctx)
+		_ = s.client.revoke(ctx, l)
 	}
-	err := own.revoke(ctx)
+	err := s.client.revoke(ctx, own)
 	if joined {
 		err = errors.Join(err, s.client.part(ctx))
 	}

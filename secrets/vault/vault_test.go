@@ -127,7 +127,11 @@ func acquire(t *testing.T, ctx context.Context, c *Client, labels map[string]str
 		t.Fatal(err)
 	}
 	id := secrets.Identity{App: "web", Task: "web.1", Token: secrets.NewSecret([]byte(goodToken))}
-	grant, err := secrets.NewKeeper(c, zerolog.Nop()).Acquire(ctx, id, declared, waiting)
+	keeper := secrets.NewKeeper(c, zerolog.Nop())
+	grant, err := keeper.Acquire(ctx, id, declared, waiting)
+	if err := keeper.Close(t.Context()); err != nil {
+		t.Error(err)
+	}
 	if err != nil {
 		return "", err
 	}

@@ -58,7 +58,7 @@ func run(ctx context.Context, s settings, stderr io.Writer) (err error) {
 		}
 		defer store.Close()
 		parts.Secrets = secrets.NewKeeper(store, log)
-		defer parts.Secrets.Close()
+		defer closing(parts.Secrets.Close, &err)
 	}
 	tasks, err := executor.New(s.executor, parts, limits, log)
 	if err != nil {
