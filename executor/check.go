@@ -4,10 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"maps"
-	"slices"
-	"strconv"
-	"strings"
 	"time"
 
 	mesos "github.com/mesos/mesos-go/api/v1/lib"
@@ -16,17 +12,9 @@ import (
 	"pacer/healthcheck"
 )
 
-// Labels that say what Mesos' HealthCheck cannot.
-const (
-	labelHealthPrefix     = "health."
-	labelSuccessThreshold = "health.success-threshold"
-	labelHealthHost       = "health.host"
-	labelHealthBody       = "health.body"
-)
-
 // healthCheck turns Mesos' description into ours. Its error joins every
-// mistake, each naming the field or label.
-func healthCheck(m *mesos.HealthCheck, labels map[string]string, policy payload.UnhealthyPolicy) (*healthcheck.Check, error) {
+// mistake, each naming the field.
+func healthCheck(m *mesos.HealthCheck, policy payload.UnhealthyPolicy) (*healthcheck.Check, error) {
 	c := healthcheck.Default()
 	var problems []error
 	seconds := func(field string, value float64) time.Duration {
@@ -46,9 +34,6 @@ func healthCheck(m *mesos.HealthCheck, labels map[string]string, policy payload.
 		c.Failures = healthcheck.Never
 	}
 	if err := target(&c, m); err != nil {
-		problems = append(problems, err)
-	}
-	if err := healthLabels(&c, labels); err != nil {
 		problems = append(problems, err)
 	}
 	if len(problems) == 0 {
@@ -112,34 +97,6 @@ func checkCommand(m *mesos.CommandInfo) *healthcheck.Command {
 		c.Env[v.Name] = v.GetValue()
 	}
 	return c
-}
-
-// healthLabels reads what labels add to a health check.
-func healthLabels(c *healthcheck.Check, labels map[string]string) error {
-	var problems []error
-	for _, label := range slices.Sorted(maps.Keys(labels)) {
-		value := labels[label]
-		switch {
-		case label == labelSuccessThreshold:
-			n, err := strconv.Atoi(value)
-			if err != nil || n < 1 || n > 1000 {
-				problems = append(problems, fmt.Errorf("label %s: not a number from 1 to 1000", label))
-			}
-			c.Successes = n
-		case label == labelHealthHost || label == labelHealthBody:
-			switch {
-			case c.HTTP == nil:
-				problems = append(problems, fmt.Errorf("label %s: the health check is not HTTP: remove the label, or make it one", label))
-			case label == labelHealthHost:
-				c.HTTP.Host = value
-			default:
-				c.HTTP.Body = value
-			}
-		case strings.HasPrefix(label, labelHealthPrefix):
-			problems = append(problems, fmt.Errorf("label %s: unknown: known are %s, %s and %s", label, labelSuccessThreshold, labelHealthHost, labelHealthBody))
-		}
-	}
-	return errors.Join(problems...)
 }
 
 // check is TaskInfo.check: its results are reported, and decide nothing.

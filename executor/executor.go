@@ -10,8 +10,8 @@ import (
 	"github.com/rs/zerolog"
 
 	"pacer/executor/agent"
+	"pacer/executor/labels"
 	"pacer/executor/payload"
-	"pacer/executor/registry"
 )
 
 // Executor is all tasks of one Mesos executor. It implements [agent.Handler].
@@ -38,7 +38,7 @@ type Executor struct {
 }
 
 // New makes an executor without tasks; nothing runs before [Executor.Run].
-func New(config Config, parts Parts, registries registry.Limits, log zerolog.Logger) (*Executor, error) {
+func New(config Config, parts Parts, registries labels.Limits, log zerolog.Logger) (*Executor, error) {
 	if err := sandbox(config.Sandbox).prepare(); err != nil {
 		return nil, err
 	}

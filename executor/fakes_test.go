@@ -14,6 +14,7 @@ import (
 	"github.com/rs/zerolog"
 
 	"pacer/executor/agent"
+	"pacer/executor/labels"
 	"pacer/executor/payload"
 	"pacer/executor/process"
 	"pacer/executor/registry"
@@ -309,7 +310,7 @@ func newStaged(t testing.TB, s *stage, sandbox string, change func(*Config)) *Ex
 	if change != nil {
 		change(&config)
 	}
-	e, err := New(config, s.parts(), registry.Limits{ZooKeeper: true}, zerolog.Nop())
+	e, err := New(config, s.parts(), labels.Limits{ZooKeeper: true}, zerolog.Nop())
 	if err != nil {
 		t.Fatal(err)
 	}

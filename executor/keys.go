@@ -18,4 +18,5 @@ const (
 	keyUser    = "user"
 	keyTook    = "took"
 	keyCheck   = "check"
+	keyName    = "name"
 )

@@ -10,6 +10,7 @@ import (
 
 	mesos "github.com/mesos/mesos-go/api/v1/lib"
 
+	"pacer/executor/labels"
 	"pacer/executor/payload"
 	"pacer/executor/process"
 	"pacer/executor/registry"
@@ -33,7 +34,7 @@ type plan struct {
 	secrets        secrets.Declarations
 	launchDeadline time.Duration
 
-	health    *healthcheck.Check
+	health    []healthcheck.Check
 	check     *check
 	instances []registry.Instance
 }
@@ -45,7 +46,7 @@ type site struct {
 	framework mesos.FrameworkInfo
 	agent     mesos.AgentInfo
 	// registries is what labels are judged by.
-	registries registry.Limits
+	registries labels.Limits
 }
 
 // newPlan reads a TaskInfo. Its error joins every mistake, so that a task has
@@ -94,16 +95,17 @@ func newPlan(info mesos.TaskInfo, s site) (*plan, error) {
 	}
 	p.listed = slices.Contains(s.config.AllowedUsers, p.user)
 
-	labels := labelsOf(info.Labels)
+	own := labelsOf(info.Labels)
 	p.identity = secrets.Identity{App: strings.TrimPrefix(p.app, "/"), Task: id, Token: secrets.NewSecret([]byte(task.IdentityToken))}
-	if p.secrets, err = secrets.ParseLabels(labels); err != nil {
+	if p.secrets, err = secrets.ParseLabels(own); err != nil {
 		note(err)
 	}
 	if len(p.secrets.Files) > 0 {
 		note(fmt.Errorf("label %s%s: this executor delivers secrets as variables only: use %sNAME", secrets.LabelFilePrefix, p.secrets.Files[0].Name, secrets.LabelEnvPrefix))
 	}
+	var health *healthcheck.Check
 	if info.HealthCheck != nil {
-		if p.health, err = healthCheck(info.HealthCheck, labels, p.rules.unhealthy); err != nil {
+		if health, err = healthCheck(info.HealthCheck, p.rules.unhealthy); err != nil {
 			note(err)
 		}
 		p.rules.checked = true
@@ -114,7 +116,7 @@ func newPlan(info mesos.TaskInfo, s site) (*plan, error) {
 		}
 	}
 	ports := portsOf(info)
-	if err := p.planRegistration(labels, ports, task.Shard, id, s); err != nil {
+	if err := p.readLabels(own, ports, health, task.Shard, id, s); err != nil {
 		note(err)
 	}
 
@@ -128,17 +130,21 @@ func newPlan(info mesos.TaskInfo, s site) (*plan, error) {
 	return p, errors.Join(problems...)
 }
 
-// planRegistration reads what is to be registered, and where.
-func (p *plan) planRegistration(labels map[string]string, ports []port, shard int32, id string, s site) error {
-	named := make([]registry.Port, len(ports))
+// readLabels reads what is to be registered, and where, and what is to be
+// checked.
+func (p *plan) readLabels(own map[string]string, ports []port, health *healthcheck.Check, shard int32, id string, s site) error {
+	named := make([]labels.Port, len(ports))
 	numbers := make([]int, len(ports))
 	for i, port := range ports {
-		named[i] = registry.Port{Name: port.name, Labels: port.labels}
+		named[i] = labels.Port{Name: port.name, Labels: port.labels}
 		numbers[i] = port.number
 	}
-	declared, err := registry.ParseLabels(registry.App{Path: p.app, Labels: labels, Ports: named}, s.registries)
+	declared, err := labels.Parse(labels.App{Path: p.app, Labels: own, Ports: named, Check: health}, s.registries)
 	if err != nil {
 		return err
+	}
+	for _, check := range declared.Checks {
+		p.health = append(p.health, check.At(numbers))
 	}
 	p.rules.times.drain = declared.Drain
 	p.rules.required = declared.Required
@@ -149,7 +155,7 @@ func (p *plan) planRegistration(labels map[string]string, ports []port, shard in
 	if err != nil {
 		return err
 	}
-	p.instances, err = declared.Instances(registry.Task{ID: id, App: p.app, Host: host, Ports: numbers, Shard: int(shard)})
+	p.instances, err = registry.Instances(declared, registry.Task{ID: id, App: p.app, Host: host, Ports: numbers, Shard: int(shard)})
 	p.rules.registers = len(p.instances) > 0
 	return err
 }

@@ -9,9 +9,9 @@ import (
 	"github.com/google/go-cmp/cmp"
 	mesos "github.com/mesos/mesos-go/api/v1/lib"
 
+	"pacer/executor/labels"
 	"pacer/executor/payload"
 	"pacer/executor/process"
-	"pacer/executor/registry"
 	"pacer/healthcheck"
 )
 
@@ -24,7 +24,7 @@ func testSite(t testing.TB) site {
 		config:     config,
 		framework:  mesos.FrameworkInfo{User: currentUser(t)},
 		agent:      mesos.AgentInfo{Hostname: "agent-1"},
-		registries: registry.Limits{ZooKeeper: true},
+		registries: labels.Limits{ZooKeeper: true},
 	}
 }
 
@@ -134,7 +134,6 @@ func TestHealthCheck_HasMesosDefaultsAndMeanings(t *testing.T) {
 	for _, tc := range []struct {
 		name   string
 		in     mesos.HealthCheck
-		labels map[string]string
 		policy payload.UnhealthyPolicy
 		want   healthcheck.Check
 	}{
@@ -149,10 +148,9 @@ func TestHealthCheck_HasMesosDefaultsAndMeanings(t *testing.T) {
 				DelaySeconds: &zero, IntervalSeconds: &half, TimeoutSeconds: &zero, GracePeriodSeconds: &hundred, ConsecutiveFailures: &five,
 				HTTP: &mesos.HealthCheck_HTTPCheckInfo{Port: 443, Scheme: &https, Path: &path, Protocol: &ipv6, Statuses: []uint32{200, 204}},
 			},
-			labels: map[string]string{"health.host": "shop.example", "health.body": "ok", "health.success-threshold": "3", "team": "x"},
 			want: with(func(c *healthcheck.Check) {
-				c.Delay, c.Interval, c.Timeout, c.Grace, c.Failures, c.Successes = 0, 500*time.Millisecond, 0, 100*time.Second, 5, 3
-				c.HTTP = &healthcheck.HTTP{Scheme: "https", Port: 443, Path: path, IPv6: true, Host: "shop.example", Body: "ok",
+				c.Delay, c.Interval, c.Timeout, c.Grace, c.Failures = 0, 500*time.Millisecond, 0, 100*time.Second, 5
+				c.HTTP = &healthcheck.HTTP{Scheme: "https", Port: 443, Path: path, IPv6: true,
 					Statuses: []healthcheck.StatusRange{{First: 200, Last: 200}, {First: 204, Last: 204}}}
 			}),
 		},
@@ -183,7 +181,7 @@ func TestHealthCheck_HasMesosDefaultsAndMeanings(t *testing.T) {
 		},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
-			got, err := healthCheck(&tc.in, tc.labels, tc.policy)
+			got, err := healthCheck(&tc.in, tc.policy)
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -209,7 +207,7 @@ func TestHealthCheck_HasMesosDefaultsAndMeanings(t *testing.T) {
 		{"not a number", mesos.HealthCheck{Type: mesos.HealthCheck_TCP, IntervalSeconds: ref(math.NaN()), TCP: &mesos.HealthCheck_TCPCheckInfo{Port: 1}}, "interval_seconds"},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
-			if _, err := healthCheck(&tc.in, nil, 0); err == nil || !strings.Contains(err.Error(), tc.text) {
+			if _, err := healthCheck(&tc.in, 0); err == nil || !strings.Contains(err.Error(), tc.text) {
 				t.Errorf("error %v, want one with %q", err, tc.text)
 			}
 		})

@@ -16,6 +16,7 @@ import (
 	"github.com/rs/zerolog"
 
 	"pacer/executor/agent"
+	"pacer/executor/labels"
 	"pacer/executor/logs"
 	"pacer/executor/payload"
 	"pacer/executor/process"
@@ -147,7 +148,7 @@ func newRealIn(t testing.TB, config process.Config, users ...string) *real {
 	r.Executor, err = New(settings, Parts{
 		Agent: r.inbox, Processes: FromSupervisor(supervisor), Output: FromLogs(logs.DefaultPolicy()),
 		Registry: r.entries, Secrets: secrets.NewKeeper(r.secrets, zerolog.Nop()), Checks: FromProber(healthcheck.NewProber(0)),
-	}, registry.Limits{ZooKeeper: true}, zerolog.Nop())
+	}, labels.Limits{ZooKeeper: true}, zerolog.Nop())
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -183,7 +183,7 @@ func (t *task) killUntilGone(proc Process, resists func(error)) bool {
 	return false
 }
 
-// startChecks begins the health check.
+// startChecks begins the checks.
 func (t *task) startChecks() {
 	ctx, cancel := context.WithCancel(t.ctx)
 	t.checking = cancel
@@ -192,28 +192,19 @@ func (t *task) startChecks() {
 	if check := t.plan.check; check != nil {
 		t.beside(func() { t.checkLoop(ctx, check, subject) })
 	}
-	if check := t.plan.health; check != nil {
+	heard := newCheckup(len(t.plan.health), t.post)
+	for _, check := range t.plan.health {
 		t.beside(func() {
-			if err := t.parts.Checks.Run(ctx, *check, subject, t.heard); err != nil && ctx.Err() == nil {
+			tell := func(e healthcheck.Event) {
+				t.log.Info().Str(keyCheck, string(e.Kind)).Str(keyName, e.Check).Str(keyReason, string(e.Result.Reason)).
+					Str(keyMessage, e.Result.Message).Msg("health check")
+				heard.take(e)
+			}
+			if err := t.parts.Checks.Run(ctx, check, subject, tell); err != nil && ctx.Err() == nil {
 				t.log.Error().Err(err).Msg("health check ended")
 				t.post(broke{})
 			}
 		})
-	}
-}
-
-// heard turns what a health check says into events.
-func (t *task) heard(e healthcheck.Event) {
-	t.log.Info().Str(keyCheck, string(e.Kind)).Str(keyReason, string(e.Result.Reason)).Str(keyMessage, e.Result.Message).Msg("health check")
-	switch e.Kind {
-	case healthcheck.Healthy:
-		t.post(becameHealthy{})
-	case healthcheck.Unhealthy:
-		t.post(becameUnhealthy{reason: e.Result.Message})
-	case healthcheck.Failure:
-		t.post(failedAgain{reason: e.Result.Message})
-	case healthcheck.Threshold:
-		t.post(reachedThreshold{reason: e.Result.Message})
 	}
 }
 

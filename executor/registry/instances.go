@@ -4,10 +4,13 @@ import (
 	"errors"
 	"fmt"
 	"net/netip"
+	"strconv"
 	"strings"
+
+	"pacer/executor/labels"
 )
 
-// Task is what turns a [Declaration] into instances.
+// Task is what turns a declaration into instances.
 type Task struct {
 	ID string
 	// App is the app's path, with or without the leading slash.
@@ -22,15 +25,15 @@ type Task struct {
 
 // Instances returns what is to be registered for a task. It fails if the task
 // does not have the ports that the app's definition has.
-func (d *Declaration) Instances(t Task) ([]Instance, error) {
+func Instances(d *labels.Declaration, t Task) ([]Instance, error) {
 	if len(d.Services) == 0 {
 		return nil, nil
 	}
 	if err := validateHost(t.Host); err != nil {
 		return nil, err
 	}
-	if len(t.Ports) != len(d.ports) {
-		return nil, fmt.Errorf("the task has %d ports, its labels were read for %d", len(t.Ports), len(d.ports))
+	if len(t.Ports) != len(d.Ports) {
+		return nil, fmt.Errorf("the task has %d ports, its labels were read for %d", len(t.Ports), len(d.Ports))
 	}
 	var errs []error
 	for i, port := range t.Ports {
@@ -49,7 +52,7 @@ func (d *Declaration) Instances(t Task) ([]Instance, error) {
 			Tags: s.Tags, Only: s.Only,
 		}
 		if s.Endpoints {
-			for i, name := range d.ports {
+			for i, name := range d.Ports {
 				if name == "" {
 					continue
 				}
@@ -98,4 +101,12 @@ func validateHost(h string) error {
 		return fmt.Errorf("%s is no host: %s", quote(h), want)
 	}
 	return nil
+}
+
+// quote shows a setting's value, bounded.
+func quote(s string) string {
+	if len(s) > 80 {
+		s = s[:80] + "..."
+	}
+	return strconv.Quote(s)
 }

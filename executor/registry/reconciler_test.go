@@ -243,7 +243,7 @@ func TestReconciler_CallUnderWayIsNotTheLastWord(t *testing.T) {
 func TestReconciler_OnlyForOneRegistry(t *testing.T) {
 	run(t, Options{}, func(t *testing.T, r *Reconciler, m *memory) {
 		i := inst(1)
-		i.Only = Consul
+		i.Only = "consul"
 		if err := r.Register(t.Context(), []Instance{i}); err != nil || m.size() != 0 {
 			t.Errorf("error %v, %d entries, want none", err, m.size())
 		}

@@ -7,14 +7,15 @@ import (
 
 	"github.com/rs/zerolog"
 
+	"pacer/executor/labels"
 	"pacer/executor/registry"
 	"pacer/executor/registry/consul"
 	"pacer/executor/registry/zookeeper"
 )
 
 // registries opens those that are configured, as one; nil where none is.
-func registries(s settings, log zerolog.Logger) (registry.Registry, registry.Limits, error) {
-	var limits registry.Limits
+func registries(s settings, log zerolog.Logger) (registry.Registry, labels.Limits, error) {
+	var limits labels.Limits
 	var open []registry.Registry
 	add := func(backend registry.Backend) {
 		open = append(open, registry.New(backend, registry.Options{Log: log}))

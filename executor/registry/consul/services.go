@@ -13,11 +13,12 @@ import (
 	"github.com/hashicorp/consul/api"
 	"github.com/rs/zerolog"
 
+	"pacer/executor/labels"
 	"pacer/executor/registry"
 )
 
 // Name is the [registry.Backend.Name] of Consul.
-const Name = registry.Consul
+const Name = labels.Consul
 
 // Services is a [registry.Backend] over one Consul agent.
 type Services struct {

@@ -1,4 +1,4 @@
-package registry
+package labels
 
 import (
 	"errors"
@@ -21,7 +21,7 @@ func ports(names ...string) []Port {
 
 var both = Limits{ZooKeeper: true, Consul: true}
 
-func TestParseLabels_Good(t *testing.T) {
+func TestParse_ServicesGood(t *testing.T) {
 	for _, c := range []struct {
 		name string
 		app  App
@@ -59,18 +59,18 @@ func TestParseLabels_Good(t *testing.T) {
 			Declaration{Required: true, Services: []Service{{Name: "web", Endpoints: true}, {Name: "web", Only: Consul}}}},
 	} {
 		t.Run(c.name, func(t *testing.T) {
-			got, err := ParseLabels(c.app, both)
+			got, err := Parse(c.app, both)
 			if err != nil {
 				t.Fatal(err)
 			}
-			if diff := cmp.Diff(&c.want, got, cmpopts.IgnoreUnexported(Declaration{}), cmpopts.EquateEmpty()); diff != "" {
+			if diff := cmp.Diff(&c.want, got, cmpopts.IgnoreFields(Declaration{}, "Ports"), cmpopts.EquateEmpty()); diff != "" {
 				t.Errorf("declaration (-want +got):\n%s", diff)
 			}
 		})
 	}
 }
 
-func TestParseLabels_Bad(t *testing.T) {
+func TestParse_ServicesBad(t *testing.T) {
 	zk := Limits{ZooKeeper: true}
 	for _, c := range []struct {
 		name   string
@@ -105,12 +105,12 @@ func TestParseLabels_Bad(t *testing.T) {
 			[]string{"drain: ", "service.name: ", "service.required: ", "service.x.name: "}},
 	} {
 		t.Run(c.name, func(t *testing.T) {
-			d, err := ParseLabels(c.app, c.limits)
-			var errs LabelErrors
+			d, err := Parse(c.app, c.limits)
+			var errs Errors
 			if !errors.As(err, &errs) || d != nil {
-				t.Fatalf("declaration %+v, error %v, want LabelErrors", d, err)
+				t.Fatalf("declaration %+v, error %v, want Errors", d, err)
 			}
-			slices.SortFunc(errs, func(a, b LabelError) int { return strings.Compare(a.Label, b.Label) })
+			slices.SortFunc(errs, func(a, b Error) int { return strings.Compare(a.Label, b.Label) })
 			if len(errs) != len(c.want) {
 				t.Fatalf("%d mistakes, want %d: %v", len(errs), len(c.want), err)
 			}
@@ -123,85 +123,19 @@ func TestParseLabels_Bad(t *testing.T) {
 	}
 }
 
-func TestInstances(t *testing.T) {
-	d, err := ParseLabels(App{Labels: map[string]string{"service.name": "web", "service.admin.name": "web-admin"}, Ports: ports("http", "", "admin")}, both)
-	if err != nil {
-		t.Fatal(err)
-	}
-	task := Task{ID: "shop_web.1", App: "/shop/web", Host: "10.0.0.7", Ports: []int{31000, 31001, 31002}, Shard: 4}
-	got, err := d.Instances(task)
-	if err != nil {
-		t.Fatal(err)
-	}
-	want := []Instance{
-		{TaskID: "shop_web.1", Name: "web-admin", App: "shop/web", Host: "10.0.0.7", Port: 31002, Shard: 4},
-		{TaskID: "shop_web.1", Name: "web", App: "shop/web", Host: "10.0.0.7", Port: 31000, Shard: 4, Endpoints: map[string]int{"http": 31000, "admin": 31002}},
-	}
-	if diff := cmp.Diff(want, got); diff != "" {
-		t.Errorf("instances (-want +got):\n%s", diff)
-	}
-	for name, c := range map[string]func(*Task){
-		"too few ports": func(t *Task) { t.Ports = t.Ports[:2] },
-		"port 0":        func(t *Task) { t.Ports = []int{1, 0, 3} },
-		"port too high": func(t *Task) { t.Ports = []int{1, 2, 65536} },
-		"no host":       func(t *Task) { t.Host = "" },
-		"<nil>":         func(t *Task) { t.Host = "<nil>" },
-		"0.0.0.0":       func(t *Task) { t.Host = "0.0.0.0" },
-	} {
-		bad := task
-		c(&bad)
-		if got, err := d.Instances(bad); err == nil || got != nil {
-			t.Errorf("%s: %+v, no error", name, got)
-		}
-	}
-	if got, err := new(Declaration).Instances(Task{}); got != nil || err != nil {
-		t.Errorf("no services: %v, %v", got, err)
-	}
-}
-
-func TestAdvertisedHost(t *testing.T) {
-	for _, c := range []struct {
-		name, setting, agent string
-		want, problem        string
-	}{
-		{"setting first", "public.example", "agent-1", "public.example", ""},
-		{"else the agent's", "", "agent-1", "agent-1", ""},
-		{"address", "", "10.0.0.7", "10.0.0.7", ""},
-		{"IPv6", "2001:db8::1", "", "2001:db8::1", ""},
-		{"nothing", "", "", "", "or set PACER_ADVERTISE_HOST"},
-		{"unspecified", "::", "agent-1", "", "PACER_ADVERTISE_HOST: \"::\" is no address of one machine"},
-		{"with port", "host:80", "", "", "without port"},
-		{"brackets", "[::1]", "", "", "without port or brackets"},
-		{"URL", "http://x", "", "", "PACER_ADVERTISE_HOST"},
-		{"blank", " ", "agent-1", "", "PACER_ADVERTISE_HOST"},
-		{"dots", "", "..", "", "hostname of the agent"},
-	} {
-		t.Run(c.name, func(t *testing.T) {
-			got, err := AdvertisedHost(c.setting, c.agent)
-			if got != c.want || (err != nil) != (c.problem != "") || err != nil && !strings.Contains(err.Error(), c.problem) {
-				t.Errorf("%q, error %v; want %q, %q", got, err, c.want, c.problem)
-			}
-		})
-	}
-}
-
-func FuzzParseLabels(f *testing.F) {
+func FuzzParse(f *testing.F) {
 	f.Add("service.name", "web", "service.http.name", "x", "http", true)
 	f.Add("consul", "true", "drain", "1h", "", true)
 	f.Add("service.0.name", "..", "service.tags", ",", "0", false)
 	f.Fuzz(func(t *testing.T, k1, v1, k2, v2, port string, consul bool) {
 		app := App{Path: v2, Labels: map[string]string{k1: v1, k2: v2}, Ports: []Port{{Name: port, Labels: map[string]string{k2: v1}}}}
-		d, err := ParseLabels(app, Limits{ZooKeeper: true, Consul: consul})
+		d, err := Parse(app, Limits{ZooKeeper: true, Consul: consul})
 		if err != nil {
 			return
 		}
-		list, err := d.Instances(Task{ID: "t", App: "a", Host: "h", Ports: []int{1}})
-		if err != nil || len(list) != len(d.Services) {
-			t.Fatalf("%d instances of %d services, error %v", len(list), len(d.Services), err)
-		}
-		for _, i := range list {
-			if !validName(i.Name) || i.Port != 1 || i.Only != "" && !consul {
-				t.Errorf("instance %+v", i)
+		for _, s := range d.Services {
+			if !validName(s.Name) || s.Port != 0 || s.Only != "" && !consul {
+				t.Errorf("service %+v", s)
 			}
 		}
 	})
