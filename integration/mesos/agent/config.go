@@ -53,6 +53,9 @@ type Config struct {
 	// AuthenticateExecutors refuses executor calls without a valid token. It needs
 	// JWTSecret.
 	AuthenticateExecutors bool
+	// Credentials switches on authentication of operators (HTTP basic): password by
+	// name. Nil: off. The executor API is not affected.
+	Credentials map[string]string
 	// CgroupRoot makes the agent put every executor into a cgroup of its own below
 	// this name, in every cgroup v1 hierarchy that Mesos uses or in the v2
 	// hierarchy, as with --launcher=linux; it needs root. Agents of one machine need

@@ -34,6 +34,9 @@ func (c *counters) countEnd(state mesos.TaskState) {
 	c.ended[state]++
 }
 
+// fetcherCacheSize is Mesos' default, in bytes. The cache here is not bounded.
+const fetcherCacheSize = 2 << 30
+
 type metric struct {
 	name  string
 	value float64
@@ -57,6 +60,7 @@ func (a *Agent) metricsLocked() []metric {
 				s := e.size()
 				used.milliCPUs += s.milliCPUs
 				used.megabytes += s.megabytes
+				used.disk += s.disk
 			}
 			for _, t := range e.order {
 				if t.stage != ended {
@@ -67,12 +71,24 @@ func (a *Agent) metricsLocked() []metric {
 	}
 	var total size
 	total.add(a.info.Resources)
+	add("containerizer/fetcher/cache_size_total_bytes", fetcherCacheSize)
 	add("containerizer/fetcher/task_fetches_failed", float64(a.counters.fetchErrors))
+	add("containerizer/fetcher/cache_size_total_bytes", fetcherCacheSize)
 	add("containerizer/fetcher/task_fetches_succeeded", float64(a.counters.fetched))
 	add("containerizer/mesos/container_destroy_errors", 0)
 	add("slave/container_launch_errors", float64(a.counters.launchErrors))
-	add("slave/cpus_total", float64(total.milliCPUs)/1000)
-	add("slave/cpus_used", float64(used.milliCPUs)/1000)
+	use := func(name string, total, used float64) {
+		add("slave/"+name+"_total", total)
+		add("slave/"+name+"_used", used)
+		percent := 0.0
+		if total > 0 {
+			percent = used / total
+		}
+		add("slave/"+name+"_percent", percent)
+	}
+	use("cpus", float64(total.milliCPUs)/1000, float64(used.milliCPUs)/1000)
+	use("mem", float64(total.megabytes), float64(used.megabytes))
+	use("disk", float64(total.disk), float64(used.disk))
 	add("slave/executors_preempted", 0)
 	for state := executorRegistering; state <= executorTerminated; state++ {
 		add("slave/executors_"+strings.ToLower(state.String()), float64(executors[state]))
@@ -80,8 +96,6 @@ func (a *Agent) metricsLocked() []metric {
 	add("slave/frameworks_active", float64(len(a.frameworks)))
 	add("slave/invalid_framework_messages", float64(a.counters.invalidMessages))
 	add("slave/invalid_status_updates", float64(a.counters.invalidUpdates))
-	add("slave/mem_total", float64(total.megabytes))
-	add("slave/mem_used", float64(used.megabytes))
 	add("slave/recovery_errors", 0)
 	add("slave/registered", registered)
 	short := func(state mesos.TaskState) string {

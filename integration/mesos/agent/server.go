@@ -72,6 +72,10 @@ func (a *Agent) route(w http.ResponseWriter, r *http.Request) {
 	default:
 		path = strings.TrimPrefix(path, "/"+processID)
 	}
+	if realm := realmOf(path); realm != "" && !a.knows(r) {
+		wire.Unauthorized(realm).Write(w)
+		return
+	}
 	switch {
 	case under(path, "/api/v1/executor"):
 		a.serveExecutor(w, r)
@@ -98,6 +102,28 @@ func (a *Agent) route(w http.ResponseWriter, r *http.Request) {
 	default:
 		wire.NotFound().Write(w)
 	}
+}
+
+// realmOf is the realm in which a path wants a name and a password, "" when it is
+// open to all. Executors have tokens instead.
+func realmOf(path string) string {
+	switch {
+	case under(path, "/api/v1/executor"), under(path, "/health"), under(path, "/version"):
+		return ""
+	case under(path, "/api/v1"):
+		return "mesos-agent-readwrite"
+	}
+	return "mesos-agent-readonly"
+}
+
+// knows reports whether the client of a request may use the operator's paths.
+func (a *Agent) knows(r *http.Request) bool {
+	if a.cfg.Credentials == nil {
+		return true
+	}
+	name, password, ok := r.BasicAuth()
+	known, exists := a.cfg.Credentials[name]
+	return ok && exists && known == password
 }
 
 // routeSocket serves the long paths of the two APIs and nothing else.

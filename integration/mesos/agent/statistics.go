@@ -21,6 +21,7 @@ import (
 type size struct {
 	milliCPUs int64
 	megabytes int64
+	disk      int64 // in MB
 }
 
 // size adds up the executor and its tasks that are not over. Of the tasks that wait
@@ -46,6 +47,8 @@ func (s *size) add(resources []mesos.Resource) {
 			s.milliCPUs += resource.Milli(r.GetScalar().GetValue())
 		case "mem":
 			s.megabytes += resource.Milli(r.GetScalar().GetValue()) / 1000
+		case "disk":
+			s.disk += resource.Milli(r.GetScalar().GetValue()) / 1000
 		}
 	}
 }

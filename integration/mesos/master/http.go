@@ -32,6 +32,7 @@ func (m *Master) handler() http.Handler {
 		{"/frameworks", m.serveState("/frameworks", "frameworks", "completed_frameworks", "unregistered_frameworks")},
 		{"/tasks", m.serveTasks},
 		{"/teardown", m.serveTeardown},
+		{"/files", serveNoFile},
 	}
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if m.enter() != nil {
@@ -58,6 +59,11 @@ func (m *Master) handler() http.Handler {
 			refusal.Write(w)
 		}
 	})
+}
+
+// serveNoFile answers for a master that shows no log: it has no files.
+func serveNoFile(http.ResponseWriter, *http.Request) *wire.Refusal {
+	return wire.Refuse(http.StatusNotFound, "")
 }
 
 // locked runs action with the lock held. A master that dies meanwhile breaks the
@@ -116,11 +122,7 @@ func (m *Master) authenticate(r *http.Request) (principal string, refusal *wire.
 			return principal, nil
 		}
 	}
-	return "", &wire.Refusal{
-		Status: http.StatusUnauthorized,
-		Body:   "401 Unauthorized.",
-		Header: http.Header{"Www-Authenticate": {`Basic realm="mesos-master-scheduler"`}},
-	}
+	return "", wire.Unauthorized("mesos-master-scheduler")
 }
 
 // serveScheduler is the scheduler API. The order of its checks is Mesos'.

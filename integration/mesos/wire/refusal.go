@@ -27,6 +27,15 @@ func Refuse(status int, format string, arguments ...any) *Refusal {
 func NotFound() *Refusal       { return Refuse(http.StatusNotFound, "404 Not Found.") }
 func NotImplemented() *Refusal { return Refuse(http.StatusNotImplemented, "501 Not Implemented.") }
 
+// Unauthorized asks for HTTP basic authentication.
+func Unauthorized(realm string) *Refusal {
+	return &Refusal{
+		Status: http.StatusUnauthorized,
+		Body:   "401 Unauthorized.",
+		Header: http.Header{"Www-Authenticate": {fmt.Sprintf("Basic realm=%q", realm)}},
+	}
+}
+
 // MethodNotAllowed names the methods that would have been allowed.
 func MethodNotAllowed(got string, allowed ...string) *Refusal {
 	return &Refusal{
