@@ -18,7 +18,7 @@ func (p *player) awaitEvent(l *line) error {
 	if l.Event == "OFFERS" {
 		return p.awaitOffers(l, s)
 	}
-	if id, ok := member(l.Body, "rescind", "offer_id", "value").(string); ok && p.merged[id] {
+	if id, ok := member(l.Body, "rescind", "offer_id", "value").(string); ok && p.bound.merged[id] {
 		return nil // it is part of another one
 	}
 	limit := within + l.At - p.previous.At
@@ -168,6 +168,12 @@ func (s *stream) repeated(a *arrival) bool {
 // Cycles of a second, random pauses of as much and a busy machine are allowed for.
 func (p *player) checkTime(l *line, a *arrival) error {
 	recorded, got := l.At-p.acted.At, a.at.Sub(p.actedAt)
+	for _, t := range hasty {
+		if t.applies(p.scenario.name, p.acted.Number) {
+			p.note(t)
+			return nil
+		}
+	}
 	if recorded < 1500*time.Millisecond || l.Event == "HEARTBEAT" && !p.scenario.heartbeats {
 		return nil
 	}
@@ -311,7 +317,7 @@ func (p *player) takeSurplus(want any, s *stream) bool {
 		return false
 	}
 	name, _ := member(want, "id", "value").(string)
-	p.merged[name] = true
+	p.bound.merged[name] = true
 	s.surplus = nil
 	return true
 }
@@ -334,6 +340,9 @@ func (p *player) leftOver() error {
 	}
 	cycle := time.Now().Add(-1200 * time.Millisecond)
 	for _, s := range all {
+		if s.endTaken && len(s.claimed) == 0 {
+			continue // closed before anything was read
+		}
 		for _, a := range s.arrived {
 			switch {
 			case a.kind == "HEARTBEAT":

@@ -202,6 +202,9 @@ func (p *player) configureAgent(c *agent.Config) {
 			c.DomainSocket = p.stage.socket()
 		case "cgroups_root":
 			c.CgroupRoot = value
+		case "http_credentials":
+			c.Credentials = map[string]string{"op": "pw"}
+		case "authenticate_http_readonly", "authenticate_http_readwrite":
 		case "http_executor_domain_sockets", "launcher", "isolation":
 		default:
 			err = errors.New("the emulated agent has no such flag")

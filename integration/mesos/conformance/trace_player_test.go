@@ -27,8 +27,7 @@ type player struct {
 	lines    []*line
 	bound    *bindings
 	used     map[*tolerance]int
-	merged   map[string]bool // offers that came as part of the one before
-	played   map[int]bool    // lines that were played before their turn
+	played   map[int]bool // lines that were played before their turn
 
 	ctx    context.Context // of all exchanges
 	cancel context.CancelFunc
@@ -99,7 +98,6 @@ func play(t *testing.T, s *scenario) {
 		t: t, scenario: s, file: s.name + ".jsonl", lines: lines, bound: newBindings(),
 		used:    make(map[*tolerance]int),
 		played:  make(map[int]bool),
-		merged:  make(map[string]bool),
 		nodes:   make(map[string]*emulator.Node),
 		changed: make(chan struct{}),
 		streams: make(map[string]*stream),

@@ -85,12 +85,13 @@ type bindings struct {
 	values map[string]string
 	names  map[string]string   // kind and value to name, for ids
 	more   map[string][]string // further ids of an offer that came in pieces, by name
+	merged map[string]bool     // placeholders of offers that came as part of the one before
 	given  map[string]string   // what names get when they are sent first; may have placeholders
 	fresh  []string            // bound since the last commit
 }
 
 func newBindings() *bindings {
-	return &bindings{values: make(map[string]string), names: make(map[string]string), more: make(map[string][]string)}
+	return &bindings{values: make(map[string]string), names: make(map[string]string), more: make(map[string][]string), merged: make(map[string]bool)}
 }
 
 // bind records what a placeholder stands for.
@@ -259,6 +260,13 @@ func (b *bindings) compareObjects(path string, want map[string]any, value any, a
 	if !ok {
 		return &difference{path: path, want: want, got: value}
 	}
+	for key := range want {
+		if filled := b.fill(key); filled != key {
+			want = maps.Clone(want)
+			want[filled] = want[key]
+			delete(want, key)
+		}
+	}
 	elided := want["_elided"] != nil
 	child := func(key string) string {
 		if path == "" {
@@ -410,12 +418,15 @@ func (b *bindings) instantiate(value any) (any, error) {
 	case []any:
 		array := []any{}
 		for _, v := range value {
+			name, _ := member(v, "value").(string)
+			if b.merged[name] {
+				continue // the offer that it is part of is there, too
+			}
 			made, err := b.instantiate(v)
 			if err != nil {
 				return nil, err
 			}
 			array = append(array, made)
-			name, _ := member(v, "value").(string)
 			for _, id := range b.more[strings.Trim(name, "<>")] {
 				array = append(array, map[string]any{"value": id})
 			}
