@@ -126,6 +126,38 @@ func TestP12_AllMistakesAtOnce(t *testing.T) {
 	}
 }
 
+// What the executor would refuse at launch is refused at submission.
+func TestP12_LabelsAreReadAsTheExecutorDoes(t *testing.T) {
+	for _, tc := range []struct {
+		name, definition string
+		want             []string
+	}{
+		{"good", `"portDefinitions": [{"port": 0, "name": "http", "labels": {"consul": "shop"}}], "healthChecks": [{"path": "/"}],
+			"labels": {"service.name": "shop", "service.http.name": "shop-http", "service.tags": "a,b", "service.required": "false", "drain": "2s",
+			"health.host": "shop.example", "health.db.command": "true", "team": "x"}`, nil},
+		{"every mistake", `"portDefinitions": [{"port": 0, "name": "http", "labels": {"consul": "a/b"}}], "healthChecks": [{"path": "/"}],
+			"labels": {"service.name": "a/b", "service.htp.name": "x", "service.required": "yes", "drain": "soon",
+			"health.hots": "x", "health.db.failures": "many"}`,
+			[]string{"/labels/drain", "/labels/health.db.failures", "/labels/health.hots", "/labels/service.htp.name", "/labels/service.name", "/labels/service.required", "/portDefinitions(0)/labels/consul"}},
+		{"labels without what they are about", `"portDefinitions": [], "labels": {"service.name": "shop", "health.host": "h"}`, []string{"/labels/health.host", "/labels/service.name"}},
+		{"mistakes in the definition come first", `"portDefinitions": [{"port": -1}], "labels": {"service.htp.name": "x"}`, []string{"/portDefinitions(0)/port"}},
+	} {
+		t.Run(tc.name, func(t *testing.T) {
+			_, err := Parse([]byte(`{"id": "/shop", "cmd": "true", ` + tc.definition + `}`))
+			var paths []string
+			var problems *Error
+			if errors.As(err, &problems) {
+				for _, p := range problems.Problems {
+					paths = append(paths, p.Path)
+				}
+			}
+			if diff := cmp.Diff(tc.want, paths); diff != "" {
+				t.Errorf("paths (-want +got):\n%s\n%v", diff, err)
+			}
+		})
+	}
+}
+
 // A hostile body gets no hostile reply.
 func TestP12_ProblemsAreBounded(t *testing.T) {
 	var unknown strings.Builder

@@ -4,6 +4,8 @@ import (
 	"time"
 
 	mesos "github.com/mesos/mesos-go/api/v1/lib"
+
+	"pacer/healthcheck"
 )
 
 // CheckProtocol is how a [HealthCheck] asks, as the definition wrote it. The
@@ -66,6 +68,29 @@ func defaultHealthCheck() HealthCheck {
 }
 
 func (h *HealthCheck) clone() *HealthCheck { return clonePointer(h) }
+
+// described is the check as labels add to it: without a port, which only a task
+// has. It is nil for none.
+func (h *HealthCheck) described() *healthcheck.Check {
+	if h == nil {
+		return nil
+	}
+	c := &healthcheck.Check{
+		Delay: h.Delay, Interval: h.Interval, Timeout: h.Timeout, Grace: h.GracePeriod,
+		Failures: h.MaxConsecutiveFailures, Successes: 1,
+	}
+	switch {
+	case h.Protocol == CheckCommand:
+		c.Command = &healthcheck.Command{Shell: h.Command}
+	case h.Protocol.TLS():
+		c.HTTP = &healthcheck.HTTP{Scheme: "https", Path: h.Path}
+	case h.Protocol.HTTP():
+		c.HTTP = &healthcheck.HTTP{Scheme: "http", Path: h.Path}
+	default:
+		c.TCP = new(healthcheck.TCP)
+	}
+	return c
+}
 
 // Mesos is the check for a task that has the given host ports, one for each
 // of App.Ports. Mesos has no word for "never kill": it takes 0 failures as 1,

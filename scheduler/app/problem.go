@@ -11,8 +11,8 @@ type Problem struct {
 	Errors []string `json:"errors"`
 }
 
-// Error is every problem of a definition. No value of an environment variable
-// or label appears in it.
+// Error is every problem of a definition. No value of an environment variable,
+// of a label about secrets or of a request header appears in it.
 type Error struct {
 	// Malformed is set for a body that is no JSON object or has fields of a
 	// wrong type or an unknown name, as opposed to values that are not allowed.

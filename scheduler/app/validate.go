@@ -10,7 +10,9 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"time"
 
+	"pacer/executor/labels"
 	"pacer/secrets"
 )
 
@@ -52,6 +54,7 @@ func (a *App) validate(r *reader) {
 	a.validatePorts(r)
 	a.validateFetch(r)
 	a.validateHealthCheck(r)
+	a.validateServices(r)
 	a.validateStrategy(r)
 }
 
@@ -104,6 +107,32 @@ func (a *App) validateLabels(r *reader) {
 	if _, err := secrets.ParseLabels(a.Labels); errors.As(err, &mistakes) {
 		for _, mistake := range mistakes {
 			r.refuse("/labels/"+shorten(mistake.Label), "%s", mistake.Problem)
+		}
+	}
+}
+
+// maxDrain is the longest drain delay that any site allows. Which one this site
+// does is a setting of the executor.
+const maxDrain = 24 * time.Hour
+
+// validateServices reads the labels about registration, drain and health with
+// the executor's code. It comes after ports and checks, to which they refer.
+func (a *App) validateServices(r *reader) {
+	if r.bad("/ports") || r.bad("/portDefinitions") || r.bad("/healthChecks") {
+		return
+	}
+	described := labels.App{Path: a.ID, Labels: a.Labels, Check: a.HealthCheck.described()}
+	for _, port := range a.Ports {
+		described.Ports = append(described.Ports, labels.Port{Name: port.Name, Labels: port.Labels})
+	}
+	var mistakes labels.Errors
+	if _, err := labels.Parse(described, labels.Limits{ZooKeeper: true, Consul: true, MaxDrain: maxDrain}); errors.As(err, &mistakes) {
+		for _, mistake := range mistakes {
+			at := "/labels/"
+			if mistake.Port >= 0 {
+				at = fmt.Sprintf("/portDefinitions(%d)/labels/", mistake.Port)
+			}
+			r.refuse(at+shorten(mistake.Label), "%s", mistake.Message)
 		}
 	}
 }
