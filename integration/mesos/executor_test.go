@@ -14,6 +14,7 @@ import (
 	"go.uber.org/goleak"
 
 	"pacer/integration/mesos/wire"
+	"pacer/integration/zookeeper"
 )
 
 // executorName is the argv[0] under which the test binary is the executor.
@@ -27,8 +28,13 @@ func TestMain(m *testing.M) {
 		}
 		os.Exit(0)
 	}
-	goleak.VerifyTestMain(m)
+	goleak.VerifyTestMain(binary{m})
 }
+
+// binary runs the tests with the ZooKeeper that they share.
+type binary struct{ m *testing.M }
+
+func (b binary) Run() int { return zookeeper.Main(b.m) }
 
 // testExecutor runs every task at once and for ever, ends tasks at KILL and itself
 // at SHUTDOWN, and comes back when the agent does.

@@ -82,7 +82,8 @@ func (m *Master) notLeading(r *http.Request, path string) (refusal *wire.Refusal
 		switch {
 		case m.leader == "":
 			refusal = wire.Refuse(http.StatusServiceUnavailable, "No leader elected")
-		case m.leader != m.Address():
+		case !m.led || m.leader != m.Address():
+			// The leader may be this master's former life, whose session lives on.
 			refusal = redirect(m.leader, path, r)
 		case c.recovering:
 			refusal = wire.Refuse(http.StatusServiceUnavailable, "Master has not finished recovery")

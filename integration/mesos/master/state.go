@@ -73,7 +73,7 @@ func (c *core) metrics() map[string]float64 {
 	set := func(name string, v float64) { out["master/"+name] = v }
 	set("uptime_secs", time.Since(c.m.started).Seconds())
 	elected := 0.0
-	if c.m.leader == c.m.Address() {
+	if c.m.led && c.m.leader == c.m.Address() {
 		elected = 1
 	}
 	set("elected", elected)
