@@ -1,7 +1,11 @@
 // Command pacer-executor runs tasks for Mesos: one process for all tasks of its
 // agent. The agent starts it; its settings are environment variables (see
 // --help). It ends when the agent says so, or at SIGTERM and SIGINT, which are
-// the same to it.
+// the same to it. At SIGQUIT it writes what its goroutines do to its log, and
+// goes on.
+//
+// For people there are two commands: status shows what the executor of a sandbox
+// does, and check tries whatever an executor with the same settings would need.
 //
 // Exit codes: 0 when every task has ended and every status is acknowledged, 1
 // when something was in the way of that, 2 when a setting is missing or wrong.
@@ -9,6 +13,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"os"
 	"os/signal"
@@ -31,20 +36,18 @@ const (
 func main() {
 	process.RunShim()
 	protect()
-	var flags struct {
-		Version kong.VersionFlag `help:"Print the version and exit."`
-	}
-	parser := kong.Must(&flags, kong.Name("pacer-executor"), kong.Description(help), kong.Vars{"version": version})
-	if _, err := parser.Parse(os.Args[1:]); err != nil {
-		complain(exitSettings, err)
-	}
-	settings, err := settingsFromEnv(os.Getenv, os.Unsetenv)
+	parser := kong.Must(new(commands), kong.Name("pacer-executor"), kong.Description(help), kong.Vars{"version": version})
+	command, err := parser.Parse(os.Args[1:])
 	if err != nil {
 		complain(exitSettings, err)
 	}
 	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM, syscall.SIGINT)
 	defer stop()
-	if err := run(ctx, settings, os.Stderr); err != nil {
+	command.BindTo(ctx, (*context.Context)(nil))
+	if err := command.Run(); err != nil {
+		if bad := new(settingsError); errors.As(err, &bad) {
+			complain(exitSettings, bad.Unwrap())
+		}
 		complain(exitFailure, err)
 	}
 }

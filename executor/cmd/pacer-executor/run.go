@@ -4,15 +4,20 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
+	"os"
+	"runtime"
 	"time"
 
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/collectors"
 	"github.com/rs/zerolog"
 
 	"pacer/executor"
 	"pacer/executor/agent"
 	"pacer/executor/logs"
+	"pacer/executor/payload"
 	"pacer/executor/process"
+	"pacer/executor/status"
 	"pacer/healthcheck"
 	"pacer/secrets"
 	"pacer/secrets/vault"
@@ -23,9 +28,12 @@ const closeTimeout = 2 * time.Second
 
 // run builds the executor from its settings, top to bottom, and takes it apart
 // in the opposite order when it has ended.
-func run(ctx context.Context, s settings, stderr io.Writer) (err error) {
-	log := zerolog.New(stderr).Level(s.logLevel).With().Timestamp().Logger()
-	log.Info().Str("version", version).Msg("pacer-executor starts")
+func run(ctx context.Context, s settings, stderr *os.File) (err error) {
+	started := time.Now()
+	own := logs.NewOwn(stderr, s.agent.Sandbox, s.logs)
+	log := zerolog.New(own).Level(s.logLevel).With().Timestamp().Logger()
+	log.Info().Str("version", version).Bool("log_rotates", own.Reason() == nil).AnErr("log_rotates_not", own.Reason()).Msg("pacer-executor starts")
+	defer dumpAtQuit(log)()
 
 	client, err := agent.New(s.agent, log)
 	if err != nil {
@@ -40,7 +48,7 @@ func run(ctx context.Context, s settings, stderr io.Writer) (err error) {
 	parts := executor.Parts{
 		Agent:     client,
 		Processes: executor.FromSupervisor(supervisor),
-		Output:    executor.FromLogs(logs.DefaultPolicy()),
+		Output:    executor.FromLogs(s.logs),
 		Checks:    executor.FromProber(healthcheck.NewProber(healthcheck.DefaultConcurrency)),
 	}
 	entries, limits, err := registries(s, log)
@@ -65,12 +73,37 @@ func run(ctx context.Context, s settings, stderr io.Writer) (err error) {
 		return err
 	}
 
+	metrics := prometheus.NewRegistry()
+	metrics.MustRegister(tasks, collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}),
+		versions(), unacknowledged(client))
+	endpoint := status.Serve(s.status, func() status.Report {
+		return status.Report{
+			Versions: status.Versions{Executor: version, Go: runtime.Version(), Payload: payload.Version},
+			Started:  started, PID: os.Getpid(),
+			FrameworkID: s.agent.FrameworkID, ExecutorID: s.agent.ExecutorID, AgentID: s.agent.AgentID,
+			Unacknowledged: client.Unacknowledged(), Cgroups: supervisor.Status(), Snapshot: tasks.Snapshot(),
+		}
+	}, metrics, log)
+	defer closing(endpoint.Close, &err)
+
 	subscribed, unsubscribe := context.WithCancel(context.Background())
 	lost := make(chan error, 1)
 	go func() { lost <- client.Run(subscribed, tasks) }()
 	err = tasks.Run(ctx)
 	unsubscribe()
 	return errors.Join(err, <-lost)
+}
+
+func versions() prometheus.Collector {
+	build := prometheus.NewGauge(prometheus.GaugeOpts{Name: "pacer_executor_build_info", Help: "1, with the version as a label.",
+		ConstLabels: prometheus.Labels{"version": version, "go": runtime.Version()}})
+	build.Set(1)
+	return build
+}
+
+func unacknowledged(client *agent.Client) prometheus.Collector {
+	return prometheus.NewGaugeFunc(prometheus.GaugeOpts{Name: "pacer_executor_statuses_unacknowledged",
+		Help: "Statuses that wait for the agent's acknowledgement."}, func() float64 { return float64(client.Unacknowledged()) })
 }
 
 // closing closes a part within closeTimeout.

@@ -9,9 +9,11 @@ import (
 
 	"pacer/executor"
 	"pacer/executor/agent"
+	"pacer/executor/logs"
 	"pacer/executor/process"
 	"pacer/executor/registry/consul"
 	"pacer/executor/registry/zookeeper"
+	"pacer/executor/status"
 	"pacer/secrets/vault"
 )
 
@@ -42,10 +44,21 @@ const help = `Runs tasks for a Mesos agent, which starts it and sets MESOS_*. Fu
                            (default 5m)
     PACER_ONE_TASK         1 to end with the only task
     PACER_AGENT_TLS, ...   HTTPS towards the agent: on, off or insecure
+    PACER_LOG_MIB          size at which a task's stdout and stderr, and the
+                           executor's own, begin a new file (default 10)
+    PACER_LOG_FILES        older files that are kept of each (default 5)
+    PACER_STATUS_LISTEN    host:port for status and metrics over HTTP, beside
+                           the socket pacer.sock in the sandbox (default none)
     PACER_LOG_LEVEL        debug, info, warn or error (default info)`
 
 // envLogLevel is the setting that no part of the executor reads by itself.
 const envLogLevel = "PACER_LOG_LEVEL"
+
+// settingsError joins what is wrong with the settings.
+type settingsError struct{ problems error }
+
+func (e *settingsError) Error() string { return e.problems.Error() }
+func (e *settingsError) Unwrap() error { return e.problems }
 
 // settings are everything that the environment says.
 type settings struct {
@@ -57,6 +70,8 @@ type settings struct {
 	consul    consul.Config
 	vault     vault.Config
 	hasVault  bool
+	logs      logs.Policy
+	status    status.Config
 }
 
 // settingsFromEnv reads every part's settings and reports all problems at once.
@@ -77,6 +92,11 @@ func settingsFromEnv(getenv func(string) string, unsetenv func(string) error) (s
 	note(err)
 	s.vault, s.hasVault, err = vault.ConfigFromEnv(getenv)
 	note(err)
+	s.logs, err = logs.PolicyFromEnv(getenv)
+	note(err)
+	s.status, err = status.ConfigFromEnv(getenv)
+	note(err)
+	s.status.Sandbox = s.agent.Sandbox
 	s.executor.Sandbox, s.executor.ShutdownGrace = s.agent.Sandbox, s.agent.ShutdownGrace
 	s.consul.Owner = consul.Owner{Framework: s.agent.FrameworkID, Dir: s.agent.Sandbox, HostDir: s.agent.Directory}
 	s.logLevel = zerolog.InfoLevel
@@ -87,7 +107,10 @@ func settingsFromEnv(getenv func(string) string, unsetenv func(string) error) (s
 		}
 		s.logLevel = level
 	}
-	return s, errors.Join(problems...)
+	if err := errors.Join(problems...); err != nil {
+		return s, &settingsError{err}
+	}
+	return s, nil
 }
 
 // protect keeps this process, which sees secrets and tokens, from leaving a
