@@ -21,6 +21,7 @@ import (
 	"syscall"
 
 	"github.com/alecthomas/kong"
+	"github.com/rs/zerolog"
 
 	"pacer/executor/process"
 )
@@ -36,6 +37,8 @@ const (
 func main() {
 	process.RunShim()
 	protect()
+	// Whole seconds, the default, do not tell what came first.
+	zerolog.TimeFieldFormat = "2006-01-02T15:04:05.000Z07:00"
 	parser := kong.Must(new(commands), kong.Name("pacer-executor"), kong.Description(help), kong.Vars{"version": version})
 	command, err := parser.Parse(os.Args[1:])
 	if err != nil {
