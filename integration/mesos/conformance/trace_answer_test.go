@@ -84,7 +84,7 @@ func (p *player) awaitStreamAnswer(l *line) error {
 	p.mu.Lock()
 	s := p.streams[l.actor()+" "+l.Conn]
 	p.mu.Unlock()
-	if s == nil || (s.answer == nil && p.polls[l.actor()] != nil) {
+	if s == nil {
 		return p.awaitPoll(l)
 	}
 	return p.await(l, func() (bool, error) {

@@ -21,7 +21,7 @@ func (p *player) awaitEvent(l *line) error {
 	if id, ok := member(l.Body, "rescind", "offer_id", "value").(string); ok && p.bound.merged[id] {
 		return nil // it is part of another one
 	}
-	limit := within + l.At - p.previous.At
+	limit := p.limit(l)
 	switch {
 	case l.Event == "HEARTBEAT" && !p.scenario.heartbeats && p.heartbeats(l) > 1:
 		// They count the time that the recording took.

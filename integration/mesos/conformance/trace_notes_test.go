@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"net/http"
 	"regexp"
+	"slices"
 	"strconv"
 	"strings"
 	"syscall"
@@ -62,11 +63,11 @@ var actions = []action{
 // all the same is listed in comments.
 var (
 	deeds    = regexp.MustCompile(`SIG[A-Z]|\bstarted\b|\bZooKeeper\b|\bprocess ended\b|\bwithin \d|dead=|alive\b`)
-	comments = regexp.MustCompile(`^(part [A-F]|e[0-9]|now the|duplicate SUBSCRIBE|t1 RUNNING|the same barrier|framework without|leader loses)`)
+	comments = regexp.MustCompile(`^(part [A-F]|e[0-9]|now the|duplicate SUBSCRIBE|t1 RUNNING|the same barrier|framework without)`)
 )
 
 func (p *player) playNote(l *line) error {
-	for _, a := range actions {
+	for _, a := range slices.Concat(zookeeperActions, actions) {
 		if m := a.pattern.FindStringSubmatch(l.Note); m != nil {
 			return a.do(p, l, m)
 		}
@@ -79,22 +80,31 @@ func (p *player) playNote(l *line) error {
 
 func startMaster(p *player, l *line, groups []string) error {
 	p.pause(l)
+	if number, err := strconv.Atoi(groups[1]); err == nil && number > 1 && p.zookeeper != nil {
+		seat, err := p.cluster.AddMaster()
+		if err != nil {
+			return err
+		}
+		return p.bindPort("master-port-"+groups[1], seat.URL())
+	}
 	config := emulator.Config{
 		Agents: -1,
 		// What outlives the agent is the player's to end.
 		CloseGrace: time.Millisecond,
 	}
 	config.Customize = func(_ int, c *agent.Config) { p.configureAgent(c) }
-	if err := configureMaster(&config, splitFlags(groups[2])); err != nil {
+	if err := p.configureMaster(&config, splitFlags(groups[2])); err != nil {
 		return err
 	}
-	c, err := emulator.Start(config)
-	if err != nil {
-		return err
-	}
-	p.cluster = c
-	p.all = append(p.all, c)
-	return p.bindPort("master-port-"+groups[1], c.MasterURL())
+	return p.startLater(l, func() error {
+		c, err := emulator.Start(config)
+		if err != nil {
+			return err
+		}
+		p.cluster = c
+		p.all = append(p.all, c)
+		return p.bindPort("master-port-"+groups[1], c.Seats()[0].URL())
+	})
 }
 
 func (p *player) bindPort(name, url string) error {
@@ -115,10 +125,19 @@ func splitFlags(text string) [][2]string {
 	return flags
 }
 
-func configureMaster(config *emulator.Config, flags [][2]string) error {
+func (p *player) configureMaster(config *emulator.Config, flags [][2]string) error {
 	for _, flag := range flags {
 		var err error
 		switch name, value := flag[0], flag[1]; name {
+		case "zk":
+			config.ZooKeeper = p.zookeeperURL(value)
+			err = p.electingConfig(config)
+			p.masterListen = config.Master.Listen
+		case "zk_session_timeout":
+			config.ZooKeeperSessionTimeout, err = mesosDuration(value)
+		case "quorum":
+			config.Quorum, err = strconv.Atoi(value)
+		case "log_auto_initialize":
 		case "registry":
 			config.PersistRegistry = value == "replicated_log"
 		case "domain":
@@ -144,6 +163,7 @@ func configureMaster(config *emulator.Config, flags [][2]string) error {
 
 func startAgent(p *player, l *line, groups []string) error {
 	p.pause(l)
+	p.target = ""
 	p.flags = []string{groups[2]}
 	node, err := p.cluster.AddAgent()
 	if err != nil {
@@ -221,13 +241,13 @@ func mesosDuration(text string) (time.Duration, error) {
 
 func killMaster(p *player, l *line, _ []string) error {
 	p.pause(l)
-	p.cluster.KillMaster()
+	p.seat("master-1").Kill()
 	return nil
 }
 
 func restartMaster(p *player, l *line, _ []string) error {
 	p.pause(l)
-	return p.startLater(l, p.cluster.StartMaster)
+	return p.startLater(l, p.seat("master-1").Start)
 }
 
 func killAgent(p *player, l *line, groups []string) error {
@@ -241,51 +261,49 @@ func restartAgent(p *player, l *line, groups []string) error {
 	return p.startLater(l, p.node(groups[1]).Start)
 }
 
-// startLater starts something, but when the next lines show clients that try
+// startLater starts something, but when the next line shows clients that try
 // meanwhile, these get the chance to be refused before.
 func (p *player) startLater(l *line, start func() error) error {
-	who, body := scheduler, p.subscription(l)
-	if body != nil {
+	next := p.lines[l.Number]
+	returns := p.scenario.returns[l.Number]
+	trying := strings.Contains(next.Note, "tries to SUBSCRIBE")
+	polled := strings.HasSuffix(next.Note, "connection refused") && next.Who == scheduler
+	if returns == "" && !trying && !polled {
+		return start()
+	}
+	p.postponed = start
+	switch {
+	case returns != "":
+		body := p.subscription(returns)
 		poll := *l
-		poll.Who, poll.ID = who, fmt.Sprint(member(body, "subscribe", "framework_info", "name"))
+		poll.Who, poll.ID = scheduler, fmt.Sprint(member(body, "subscribe", "framework_info", "name"))
 		if err := p.startPoll(&poll, body, p.cluster.MasterAddress()); err != nil {
 			return err
 		}
-	}
-	next := p.lines[l.Number]
-	if body == nil && !strings.Contains(next.Note, "tries to SUBSCRIBE") {
-		return start()
-	}
-	p.postponed = func() {
-		if err := start(); err != nil {
-			p.t.Error(err)
-		}
-	}
-	if body != nil {
-		p.startNow()
+		return p.startNow()
+	case polled:
+		return p.pollMaster(next)
 	}
 	return nil
 }
 
-func (p *player) startNow() {
+func (p *player) startNow() error {
 	start := p.postponed
 	p.postponed = nil
-	start()
+	return start()
 }
 
-// subscription is the SUBSCRIBE with which a scheduler returns to a restarted master;
-// the recording shows only its answers.
-func (p *player) subscription(l *line) any {
-	id, ok := p.scenario.returns[l.Number]
-	if !ok {
-		return nil
-	}
+// subscription is the first scheduler's SUBSCRIBE with an id, "" for none. Where
+// schedulers repeat it the recording shows only the answers.
+func (p *player) subscription(id string) any {
 	for _, other := range p.lines {
 		if other.Sent && other.callType() == "SUBSCRIBE" && other.Who == scheduler {
 			body, _ := clone(other.Body).(map[string]any)
-			body["framework_id"] = map[string]any{"value": id}
-			info, _ := member(body, "subscribe", "framework_info").(map[string]any)
-			info["id"] = map[string]any{"value": id}
+			if id != "" {
+				body["framework_id"] = map[string]any{"value": id}
+				info, _ := member(body, "subscribe", "framework_info").(map[string]any)
+				info["id"] = map[string]any{"value": id}
+			}
 			return body
 		}
 	}

@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"path/filepath"
+	"regexp"
 	"slices"
 	"strings"
 	"sync"
@@ -39,11 +40,13 @@ type player struct {
 	flags   []string                  // of the agent that is being started
 	stage   *stage                    // what executors and fetchers talk to
 
-	full       map[string]any // the first complete ExecutorInfo of the file
-	target     string         // the agent that the operator talks to, "" for the master
-	postponed  func()         // starts what the recording has started, see startLater
-	spare      []string       // processes that the executor was made to leave behind
-	lastLength int            // of the data that the last answer had
+	full         map[string]any // the first complete ExecutorInfo of the file
+	zookeeper    *ensemble      // nil without
+	masterListen string         // where the first of several masters will be
+	target       string         // the agent that the operator talks to, "" for the master
+	postponed    func() error   // starts what the recording has started, see startLater
+	spare        []string       // processes that the executor was made to leave behind
+	lastLength   int            // of the data that the last answer had
 
 	previous *line     // the line before
 	done     time.Time // when it had been played
@@ -113,6 +116,11 @@ func play(t *testing.T, s *scenario) {
 	for _, l := range lines {
 		if p.played[l.Number] {
 			continue
+		}
+		if command, ok := s.before[l.Number]; ok {
+			if _, err := p.stage.probe(command.executor).run(l, command.command); err != nil {
+				t.Fatalf("%s:%d: before it, %s: %v", p.file, l.Number, command.command, err)
+			}
 		}
 		if err := p.playLine(l); err != nil {
 			t.Fatalf("%s:%d: %s %s: %v", p.file, l.Number, l.actor(), describe(l), err)
@@ -194,7 +202,13 @@ func (p *player) notifyLocked() {
 // await calls found, with the lock held, until it returns true or an error, or time
 // is up.
 func (p *player) await(l *line, found func() (bool, error)) error {
-	return p.awaitFor(within+l.At-p.previous.At, found)
+	return p.awaitFor(p.limit(l), found)
+}
+
+// limit is how long to wait for a line at most: what it took in the recording since
+// the script did something, and what a busy machine may add.
+func (p *player) limit(l *line) time.Duration {
+	return within + max(l.At-p.acted.At-time.Since(p.actedAt), 0)
 }
 
 var errTooLate = fmt.Errorf("did not happen in time")
@@ -202,6 +216,8 @@ var errTooLate = fmt.Errorf("did not happen in time")
 func (p *player) awaitFor(limit time.Duration, found func() (bool, error)) error {
 	timer := time.NewTimer(limit)
 	defer timer.Stop()
+	again := time.NewTicker(100 * time.Millisecond) // for what depends on the time
+	defer again.Stop()
 	for {
 		p.mu.Lock()
 		ok, err := found()
@@ -212,6 +228,7 @@ func (p *player) awaitFor(limit time.Duration, found func() (bool, error)) error
 		}
 		select {
 		case <-changed:
+		case <-again.C:
 		case <-timer.C:
 			return errTooLate
 		}
@@ -407,8 +424,14 @@ func (p *player) address(l *line) string {
 			return address
 		}
 		agent = "agent-1"
-	case l.Who == scheduler:
+	case l.Who == scheduler && !strings.HasPrefix(agent, "master-"):
 		agent = ""
+	}
+	if name := regexp.MustCompile(`\bat (?:the returned master|master-1 while)|^at the leader$`).FindString(l.Note); name != "" {
+		agent = "master-1"
+	}
+	if seat := p.seat(agent); strings.HasPrefix(agent, "master-") {
+		return seat.Address()
 	}
 	if node := p.nodes[agent]; node != nil {
 		return strings.TrimPrefix(node.URL(), "http://")

@@ -332,15 +332,18 @@ func (p *player) awaitExit(l *line) error {
 type poll struct {
 	outcomes []*exchangeItem // that differ from the one before
 	streams  []*stream       // of the outcomes
-	cancel   context.CancelFunc
-	done     chan struct{}
+	over     bool            // no more of them
 }
 
 // startPoll repeats a SUBSCRIBE until an answer is neither missing nor 503.
 func (p *player) startPoll(l *line, body any, address string) error {
+	return p.startPollWith(l, body, address, "application/json")
+}
+
+func (p *player) startPollWith(l *line, body any, address, accept string) error {
 	request := exchangeRequest{
 		Network: "tcp", Address: address, Method: "POST", Path: "/api/v1/" + l.Who, Stream: true,
-		Headers: map[string]string{"Accept": "application/json", "Content-Type": "application/json"},
+		Headers: map[string]string{"Accept": accept, "Content-Type": "application/json"},
 	}
 	made, err := p.bound.instantiate(body)
 	if err != nil {
@@ -349,14 +352,15 @@ func (p *player) startPoll(l *line, body any, address string) error {
 	if request.Body, err = json.Marshal(made); err != nil {
 		return err
 	}
-	ctx, cancel := context.WithCancel(p.ctx)
-	po := &poll{cancel: cancel, done: make(chan struct{})}
+	po := &poll{}
 	p.mu.Lock()
 	p.polls[l.actor()] = po
 	p.mu.Unlock()
 	p.group.Go(func() {
-		defer close(po.done)
-		p.pollLoop(ctx, l, po, request)
+		p.pollLoop(p.ctx, l, po, request)
+		p.mu.Lock()
+		defer p.mu.Unlock()
+		po.over = true
 	})
 	return nil
 }
@@ -412,12 +416,23 @@ func (p *player) tryAgain(answer *exchangeItem) bool {
 func (p *player) awaitPoll(l *line) error {
 	p.mu.Lock()
 	po := p.polls[l.actor()]
+	over := po == nil || po.over && len(po.outcomes) == 0
 	p.mu.Unlock()
+	if over && p.zookeeper != nil && l.Who == scheduler {
+		if err := p.pollMaster(l); err != nil {
+			return err
+		}
+		p.mu.Lock()
+		po = p.polls[l.actor()]
+		p.mu.Unlock()
+	}
 	if po == nil {
 		return fmt.Errorf("nothing has opened %s of %s", l.Conn, l.actor())
 	}
 	if p.postponed != nil && !strings.HasSuffix(l.Note, "connection refused") {
-		p.startNow()
+		if err := p.startNow(); err != nil {
+			return err
+		}
 	}
 	return p.await(l, func() (bool, error) {
 		for len(po.outcomes) > 0 {
