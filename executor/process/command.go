@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"os"
 	"slices"
 	"strconv"
 	"strings"
@@ -57,7 +58,12 @@ func (p *Process) run(ctx context.Context, t tree, cmd Command) (Result, error) 
 	if err != nil {
 		return Result{}, fmt.Errorf("run command: %w", err)
 	}
-	c, err := p.s.launch(ctx, t, p.launch(cmd.Argv, overlay(p.spec.Env, cmd.Env), out.files), p.spec.Rlimits)
+	l := p.launch(cmd.Argv, overlay(p.spec.Env, cmd.Env), out.files)
+	l.secretEnv = without(p.secretEnv, cmd.Env)
+	if p.namespace != nil {
+		l.extra, l.secrets = []*os.File{p.namespace}, orderSecrets{Join: []byte(p.spec.Dir)}
+	}
+	c, err := p.s.launch(ctx, t, l, p.limits())
 	if err != nil {
 		out.abort()
 		return Result{}, fmt.Errorf("run command: %w", err)
@@ -124,6 +130,17 @@ func overlay(env, over []string) []string {
 		}
 	}
 	return append(merged, over...)
+}
+
+// without leaves out those secret variables that are overridden.
+func without(secret [][]byte, over []string) [][]byte {
+	if len(over) == 0 {
+		return secret
+	}
+	return slices.DeleteFunc(slices.Clone(secret), func(e []byte) bool {
+		name, _, _ := bytes.Cut(e, []byte("="))
+		return slices.ContainsFunc(over, func(o string) bool { return strings.HasPrefix(o, string(name)+"=") })
+	})
 }
 
 // String is what was kept, from the beginning of a line if there is one.

@@ -5,6 +5,8 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"slices"
+	"strings"
 	"sync"
 	"syscall"
 	"time"
@@ -31,6 +33,13 @@ type Process struct {
 	cancel context.CancelCauseFunc
 	kill   chan struct{} // held by the Kill that is at work
 
+	// confidential says that the task has secrets; what follows is theirs.
+	confidential bool
+
+	box       *box     // nil without secret files
+	namespace *os.File // the task's mount namespace, if it has its own
+	secretEnv [][]byte // kept for commands
+
 	mu       sync.Mutex
 	exit     Exit
 	killing  bool
@@ -46,11 +55,25 @@ func (p *Process) start(ctx context.Context) (err error) {
 	if p.out, err = openOutput(p.spec.Stdout, p.spec.Stderr); err != nil {
 		return err
 	}
-	p.exit.Started = time.Now()
-	p.main, err = p.s.launch(ctx, p.tree, p.launch(p.spec.Argv, p.spec.Env, p.out.files), p.spec.Rlimits)
+	l, err := p.withSecrets(p.launch(p.spec.Argv, p.spec.Env, p.out.files))
 	if err != nil {
 		p.out.abort()
 		return err
+	}
+	p.exit.Started = time.Now()
+	p.main, err = p.s.launch(ctx, p.tree, l, p.limits())
+	if !p.spec.KeepSecretEnv || err != nil {
+		wipe(l.secretEnv)
+	} else {
+		p.secretEnv = l.secretEnv
+	}
+	p.spec.SecretEnv, p.spec.SecretFiles = nil, nil // The caller's, to be wiped.
+	if err != nil {
+		p.out.abort()
+		return err
+	}
+	if err := p.openNamespace(); err != nil {
+		p.log.Warn().Err(err).Msg("commands will not see the secret files")
 	}
 	p.out.closeOwn()
 	p.out.pump(func(err error) { p.log.Warn().Err(err).Msg("task output lost") })
@@ -62,6 +85,43 @@ func (p *Process) start(ctx context.Context) (err error) {
 	}
 	p.s.watches.Go(p.watchLoop)
 	return nil
+}
+
+// withSecrets makes the files of a task, and adds to its launch what it takes to
+// deliver its secrets.
+func (p *Process) withSecrets(l launch) (launch, error) {
+	l.secretEnv = entries(p.spec.SecretEnv)
+	p.spec.Env = slices.DeleteFunc(slices.Clone(p.spec.Env), func(e string) bool {
+		name, _, _ := strings.Cut(e, "=")
+		return slices.ContainsFunc(p.spec.SecretEnv, func(v SecretVariable) bool { return v.Name == name })
+	})
+	l.env = p.spec.Env
+	if len(p.spec.SecretFiles) == 0 {
+		return l, nil
+	}
+	b, reason, err := newBox(p.s.mountPoint, p.spec.Dir, p.user, p.spec.SecretFiles)
+	if err != nil {
+		return l, err
+	}
+	p.box = b
+	p.log.Info().AnErr(keyReason, reason).Bool("tmpfs", b.mount != nil).Int("files", len(p.spec.SecretFiles)).Msg("secret files made")
+	// Commands find it there, too.
+	p.spec.Env = append(slices.Clip(p.spec.Env), SecretsVariable+"="+b.dir)
+	l.env, l.extra = p.spec.Env, b.inherited()
+	if b.mount != nil {
+		l.secrets = orderSecrets{Mount: []byte(b.dir)}
+	} else {
+		l.secrets = orderSecrets{LinksDir: []byte(b.dir), Links: toBytes(b.order)}
+	}
+	return l, nil
+}
+
+// limits are those of every process of the task.
+func (p *Process) limits() []Rlimit {
+	if !p.confidential {
+		return p.spec.Rlimits
+	}
+	return append(slices.Clip(p.spec.Rlimits), noCoreDumps)
 }
 
 func (p *Process) launch(argv, env []string, files []uintptr) launch {
@@ -144,6 +204,20 @@ func (p *Process) Signal(sig os.Signal) error {
 	return nil
 }
 
+// SignalMain sends sig to the main process only. It is no error if that has
+// ended.
+func (p *Process) SignalMain(sig syscall.Signal) error {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.gone {
+		return nil
+	}
+	if err := p.main.signal(sig, false); err != nil && !errors.Is(err, unix.ESRCH) {
+		return fmt.Errorf("signal main process of task %s: %w", p.id, err)
+	}
+	return nil
+}
+
 // drainTime bounds writing the rest of the output when nothing of the task is
 // left; what the pipes hold is 64 KiB each.
 const drainTime = 10 * time.Second
@@ -191,6 +265,7 @@ func (p *Process) Kill(ctx context.Context) error {
 	}
 	p.mu.Lock()
 	p.gone = true
+	p.forgetSecrets()
 	p.mu.Unlock()
 	p.s.forget(p)
 	return nil

@@ -1,7 +1,9 @@
 package process
 
 import (
+	"bytes"
 	"context"
+	"encoding/binary"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -28,16 +30,33 @@ const shimName = "pacer-task-shim"
 const (
 	shimOrders = 3 // read: one JSON order, then the end of the stream
 	shimReport = 4 // write: shimReady, and a shimFailure if exec fails
+	shimExtra  = 5 // and the following: see orderSecrets
 )
 
 // order is what the shim is told. Byte slices, because JSON strings would
-// change what is not UTF-8.
+// change what is not UTF-8. After it, in the same stream, come the secret
+// variables, which no encoder has seen.
 type order struct {
-	Path   []byte
-	Argv   [][]byte
-	Env    [][]byte
-	Limits []Rlimit
-	User   *orderUser
+	Path    []byte
+	Argv    [][]byte
+	Env     [][]byte
+	Limits  []Rlimit
+	User    *orderUser
+	Secrets orderSecrets
+}
+
+// orderSecrets says what to do with the descriptors from shimExtra on.
+type orderSecrets struct {
+	// Mount: the first is a file system for this directory, in a mount
+	// namespace to be made.
+	Mount []byte
+	// Join: the first is a mount namespace to enter; then the working directory
+	// is this one again.
+	Join []byte
+	// Links: they are files, left open for the task, to which links of these
+	// names are made in the directory LinksDir.
+	LinksDir []byte
+	Links    [][]byte
 }
 
 type orderUser struct {
@@ -80,9 +99,13 @@ func runShim(orders io.ReadCloser, report io.Writer) (step string, err error) {
 		return "read orders", err
 	}
 	var o order
-	if err := json.Unmarshal(b, &o); err != nil {
+	secretEnv, err := decodeOrders(b, &o)
+	if err != nil {
 		// The parent died before it had written all.
 		return "read orders", unix.EPIPE
+	}
+	if step, err := o.Secrets.deliver(); err != nil {
+		return step, err
 	}
 	for _, l := range o.Limits {
 		if err := syscall.Setrlimit(l.Resource, &syscall.Rlimit{Cur: l.Soft, Max: l.Hard}); err != nil {
@@ -114,7 +137,83 @@ func runShim(orders io.ReadCloser, report io.Writer) (step string, err error) {
 	if _, err := report.Write([]byte{shimReady}); err != nil {
 		return "report", err
 	}
-	return "exec", syscall.Exec(string(o.Path), toStrings(o.Argv), toStrings(o.Env))
+	return "exec", syscall.Exec(string(o.Path), toStrings(o.Argv), toStrings(append(o.Env, secretEnv...)))
+}
+
+// deliver makes the task's secret files visible to it. It runs as the executor's
+// user.
+func (o orderSecrets) deliver() (step string, err error) {
+	switch {
+	case len(o.Mount) > 0:
+		if err := unix.Unshare(unix.CLONE_NEWNS); err != nil {
+			return "make a mount namespace", err
+		}
+		// Mounts of the host still arrive, and none goes back.
+		if err := unix.Mount("", "/", "", unix.MS_REC|unix.MS_SLAVE, ""); err != nil {
+			return "separate the mount namespace", err
+		}
+		if err := unix.MoveMount(shimExtra, "", unix.AT_FDCWD, string(o.Mount), unix.MOVE_MOUNT_F_EMPTY_PATH); err != nil {
+			return "mount the secret files", err
+		}
+		unix.CloseOnExec(shimExtra)
+	case len(o.Join) > 0:
+		// A thread can enter one only when it shares nothing with the others.
+		if err := unix.Unshare(unix.CLONE_FS); err != nil {
+			return "enter the task's mount namespace", err
+		}
+		if err := unix.Setns(shimExtra, unix.CLONE_NEWNS); err != nil {
+			return "enter the task's mount namespace", err
+		}
+		if err := unix.Chdir(string(o.Join)); err != nil {
+			return "enter the working directory", err
+		}
+		unix.CloseOnExec(shimExtra)
+	}
+	for i, name := range o.Links {
+		target := fmt.Sprintf("/proc/%d/fd/%d", os.Getpid(), shimExtra+i)
+		if err := unix.Symlink(target, string(o.LinksDir)+"/"+string(name)); err != nil {
+			return "link a secret file", err
+		}
+	}
+	return "", nil
+}
+
+// Orders are JSON and any number of secret variables, each with its length
+// before it.
+const lengthSize = 4
+
+func writeOrders(w io.Writer, plain []byte, secret [][]byte) error {
+	for _, part := range append([][]byte{plain}, secret...) {
+		if _, err := w.Write(binary.BigEndian.AppendUint32(nil, uint32(len(part)))); err != nil {
+			return err
+		}
+		if _, err := w.Write(part); err != nil {
+			return err
+		}
+	}
+	// So that a stream cut at a part's end is not taken for the whole.
+	_, err := w.Write(ordersEnd)
+	return err
+}
+
+var ordersEnd = []byte{0xff, 0xff, 0xff, 0xff}
+
+func decodeOrders(b []byte, o *order) (secret [][]byte, err error) {
+	var parts [][]byte
+	for {
+		if len(b) < lengthSize {
+			return nil, io.ErrUnexpectedEOF
+		}
+		length, rest := b[:lengthSize], b[lengthSize:]
+		if bytes.Equal(length, ordersEnd) && len(rest) == 0 && len(parts) > 0 {
+			return parts[1:], json.Unmarshal(parts[0], o)
+		}
+		n := binary.BigEndian.Uint32(length)
+		if uint64(n) > uint64(len(rest)) {
+			return nil, io.ErrUnexpectedEOF
+		}
+		parts, b = append(parts, rest[:n]), rest[n:]
+	}
 }
 
 // shimTime bounds the shim, whose every step is local. It is generous: machines
@@ -144,6 +243,9 @@ func (s *Supervisor) launchShim(ctx context.Context, t tree, l launch, limits []
 		dir: l.dir, umask: l.umask, cgroup: l.cgroup, name: l.name,
 		// Fd makes the shim's ends block, as it expects.
 		files: append(append([]uintptr{}, l.files...), ordersRead.Fd(), reportWrite.Fd()),
+	}
+	for _, f := range l.extra {
+		shim.files = append(shim.files, f.Fd())
 	}
 	c, err := s.spawner.fork(ctx, s.reaper, shim, s.late(t))
 	if err != nil {
@@ -182,7 +284,7 @@ func (s *Supervisor) launchShim(ctx context.Context, t tree, l launch, limits []
 	ordersWrite.SetDeadline(deadline)
 	reportRead.SetDeadline(deadline)
 
-	o := order{Path: []byte(l.path), Argv: toBytes(l.argv), Env: toBytes(l.env), Limits: limits}
+	o := order{Path: []byte(l.path), Argv: toBytes(l.argv), Env: toBytes(l.env), Limits: limits, Secrets: l.secrets}
 	if l.user != nil {
 		o.User = &orderUser{UID: l.user.UID, GID: l.user.GID, Groups: l.user.Groups}
 	}
@@ -190,7 +292,7 @@ func (s *Supervisor) launchShim(ctx context.Context, t tree, l launch, limits []
 	if err != nil {
 		return nil, fmt.Errorf("encode orders: %w", err)
 	}
-	_, werr := ordersWrite.Write(b)
+	werr := writeOrders(ordersWrite, b, l.secretEnv)
 	clear(b) // It holds the environment.
 	ordersWrite.Close()
 	report, err := io.ReadAll(reportRead)

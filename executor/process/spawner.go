@@ -3,6 +3,7 @@ package process
 import (
 	"context"
 	"fmt"
+	"os"
 	"runtime"
 	"syscall"
 	"time"
@@ -39,6 +40,11 @@ type launch struct {
 	files  []uintptr // 0, 1, 2, ...
 	cgroup int       // descriptor of a v2 cgroup to be born in, or -1
 	name   string    // names the task in errors
+
+	// What only the shim can do.
+	secretEnv [][]byte   // wiped by the caller
+	extra     []*os.File // descriptors that the shim gets beside its own
+	secrets   orderSecrets
 }
 
 func newSpawner() (*spawner, error) {

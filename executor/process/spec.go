@@ -40,6 +40,14 @@ type Spec struct {
 	Stdout, Stderr io.Writer
 	// CoreDumps allows core files. They hold secrets, so the default is none.
 	CoreDumps bool
+	// SecretEnv is added to Env, and wins over it. Its values reach the program and nothing else:
+	// they are not kept, unless KeepSecretEnv asks for it because commands
+	// ([Process.Exec]) are to have them, too; then until Kill has succeeded.
+	SecretEnv     []SecretVariable
+	KeepSecretEnv bool
+	// SecretFiles are in memory, in a directory that SecretsVariable names. A
+	// task with secrets of either kind cannot dump core.
+	SecretFiles []SecretFile
 }
 
 // Rlimit is one resource limit, see setrlimit(2).
@@ -126,6 +134,7 @@ func (s Spec) Validate() error {
 		fail("task id %q: must have 1 to 255 bytes and no slash, newline or NUL", s.TaskID)
 	}
 	errs = append(errs, validateCommand(s.Argv, s.Env)...)
+	errs = append(errs, s.validateSecrets()...)
 	if !filepath.IsAbs(s.Dir) || strings.ContainsRune(s.Dir, 0) {
 		fail("working directory %q: must be an absolute path", s.Dir)
 	}

@@ -59,6 +59,9 @@ type Supervisor struct {
 	spawner *spawner
 	scanner *scanner
 	place   place
+	// mountPoint is where tasks have their secret files.
+	mountPoint string
+
 	stop    chan struct{} // closed by Close, when nothing is left to watch
 	watches sync.WaitGroup
 
@@ -97,8 +100,11 @@ func New(ctx context.Context, cfg Config, log zerolog.Logger) (_ *Supervisor, er
 	s := &Supervisor{
 		log:     log,
 		scanner: &scanner{},
-		tasks:   make(map[string]*Process),
-		stop:    make(chan struct{}),
+
+		mountPoint: secretsMountPoint,
+
+		tasks: make(map[string]*Process),
+		stop:  make(chan struct{}),
 	}
 	s.ctx, s.cancel = context.WithCancel(context.Background())
 	if s.spawner, err = newSpawner(); err != nil {
@@ -174,6 +180,9 @@ func (s *Supervisor) Start(ctx context.Context, spec Spec) (_ *Process, err erro
 		s:    s,
 		id:   spec.TaskID,
 		spec: spec,
+
+		confidential: spec.confidential(),
+
 		log:  s.log.With().Str(keyTask, spec.TaskID).Logger(),
 		done: make(chan struct{}),
 		kill: make(chan struct{}, 1), // A lock that a context can give up.
@@ -199,6 +208,9 @@ func (s *Supervisor) Start(ctx context.Context, spec Spec) (_ *Process, err erro
 		return nil, err
 	}
 	if err := p.start(ctx); err != nil {
+		p.mu.Lock()
+		defer p.mu.Unlock()
+		p.forgetSecrets()
 		return nil, errors.Join(err, p.tree.remove())
 	}
 	return p, nil
@@ -241,7 +253,7 @@ func (s *Supervisor) launch(ctx context.Context, t tree, l launch, limits []Rlim
 	if v := t.variable(); v != "" {
 		l.env = append(slices.Clip(l.env), v)
 	}
-	if t.needsShim() || len(limits) > 0 {
+	if t.needsShim() || len(limits) > 0 || len(l.secretEnv) > 0 || len(l.extra) > 0 {
 		return s.launchShim(ctx, t, l, limits)
 	}
 	c, err := s.spawner.fork(ctx, s.reaper, l, s.late(t))
