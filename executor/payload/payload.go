@@ -79,3 +79,28 @@ func Decode(data []byte) (*Task, error) {
 	}
 	return t, nil
 }
+
+// maxMessage is the longest message that is read.
+const maxMessage = 1 << 20
+
+// EncodeMessage serialises m for Mesos' MESSAGE.
+func EncodeMessage(m *Message) ([]byte, error) {
+	data, err := proto.Marshal(m)
+	if err != nil {
+		return nil, fmt.Errorf("encode message: %w", err)
+	}
+	return data, nil
+}
+
+// DecodeMessage parses what [EncodeMessage] made. Errors do not quote it: it may
+// hold credentials.
+func DecodeMessage(data []byte) (*Message, error) {
+	m := new(Message)
+	if len(data) > maxMessage {
+		return nil, fmt.Errorf("message of %d bytes is longer than the longest, %d", len(data), maxMessage)
+	}
+	if err := proto.Unmarshal(data, m); err != nil {
+		return nil, fmt.Errorf("message is not Pacer's (%d bytes, not the expected protobuf)", len(data))
+	}
+	return m, nil
+}

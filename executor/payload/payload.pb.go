@@ -396,6 +396,116 @@ func (x *URI) GetSha256() string {
 	return ""
 }
 
+// What executor and scheduler send each other as Mesos MESSAGE, which may be
+// lost: an executor asks again until it has its answer. Fields that a receiver
+// does not know are ignored.
+type Message struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// An executor asks for fresh identity tokens of these tasks.
+	TokensWanted []string `protobuf:"bytes,1,rep,name=tokens_wanted,json=tokensWanted,proto3" json:"tokens_wanted,omitempty"`
+	// The scheduler's answer: one token for each task that it knows to be there.
+	Tokens        []*Token `protobuf:"bytes,2,rep,name=tokens,proto3" json:"tokens,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Message) Reset() {
+	*x = Message{}
+	mi := &file_executor_payload_payload_proto_msgTypes[4]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Message) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Message) ProtoMessage() {}
+
+func (x *Message) ProtoReflect() protoreflect.Message {
+	mi := &file_executor_payload_payload_proto_msgTypes[4]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Message.ProtoReflect.Descriptor instead.
+func (*Message) Descriptor() ([]byte, []int) {
+	return file_executor_payload_payload_proto_rawDescGZIP(), []int{4}
+}
+
+func (x *Message) GetTokensWanted() []string {
+	if x != nil {
+		return x.TokensWanted
+	}
+	return nil
+}
+
+func (x *Message) GetTokens() []*Token {
+	if x != nil {
+		return x.Tokens
+	}
+	return nil
+}
+
+type Token struct {
+	state  protoimpl.MessageState `protogen:"open.v1"`
+	TaskId string                 `protobuf:"bytes,1,opt,name=task_id,json=taskId,proto3" json:"task_id,omitempty"`
+	// As Task.identity_token: a credential.
+	IdentityToken string `protobuf:"bytes,2,opt,name=identity_token,json=identityToken,proto3" json:"identity_token,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Token) Reset() {
+	*x = Token{}
+	mi := &file_executor_payload_payload_proto_msgTypes[5]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Token) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Token) ProtoMessage() {}
+
+func (x *Token) ProtoReflect() protoreflect.Message {
+	mi := &file_executor_payload_payload_proto_msgTypes[5]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Token.ProtoReflect.Descriptor instead.
+func (*Token) Descriptor() ([]byte, []int) {
+	return file_executor_payload_payload_proto_rawDescGZIP(), []int{5}
+}
+
+func (x *Token) GetTaskId() string {
+	if x != nil {
+		return x.TaskId
+	}
+	return ""
+}
+
+func (x *Token) GetIdentityToken() string {
+	if x != nil {
+		return x.IdentityToken
+	}
+	return ""
+}
+
 var File_executor_payload_payload_proto protoreflect.FileDescriptor
 
 const file_executor_payload_payload_proto_rawDesc = "" +
@@ -429,7 +539,13 @@ const file_executor_payload_payload_proto_rawDesc = "" +
 	"\x05cache\x18\x04 \x01(\bR\x05cache\x12\x1f\n" +
 	"\voutput_file\x18\x05 \x01(\tR\n" +
 	"outputFile\x12\x16\n" +
-	"\x06sha256\x18\x06 \x01(\tR\x06sha256*}\n" +
+	"\x06sha256\x18\x06 \x01(\tR\x06sha256\"_\n" +
+	"\aMessage\x12#\n" +
+	"\rtokens_wanted\x18\x01 \x03(\tR\ftokensWanted\x12/\n" +
+	"\x06tokens\x18\x02 \x03(\v2\x17.pacer.payload.v1.TokenR\x06tokens\"G\n" +
+	"\x05Token\x12\x17\n" +
+	"\atask_id\x18\x01 \x01(\tR\x06taskId\x12%\n" +
+	"\x0eidentity_token\x18\x02 \x01(\tR\ridentityToken*}\n" +
 	"\x0fUnhealthyPolicy\x12#\n" +
 	"\x1fUNHEALTHY_POLICY_EXECUTOR_KILLS\x10\x00\x12$\n" +
 	" UNHEALTHY_POLICY_SCHEDULER_KILLS\x10\x01\x12\x1f\n" +
@@ -448,24 +564,27 @@ func file_executor_payload_payload_proto_rawDescGZIP() []byte {
 }
 
 var file_executor_payload_payload_proto_enumTypes = make([]protoimpl.EnumInfo, 1)
-var file_executor_payload_payload_proto_msgTypes = make([]protoimpl.MessageInfo, 4)
+var file_executor_payload_payload_proto_msgTypes = make([]protoimpl.MessageInfo, 6)
 var file_executor_payload_payload_proto_goTypes = []any{
 	(UnhealthyPolicy)(0), // 0: pacer.payload.v1.UnhealthyPolicy
 	(*Task)(nil),         // 1: pacer.payload.v1.Task
 	(*Command)(nil),      // 2: pacer.payload.v1.Command
 	(*Variable)(nil),     // 3: pacer.payload.v1.Variable
 	(*URI)(nil),          // 4: pacer.payload.v1.URI
+	(*Message)(nil),      // 5: pacer.payload.v1.Message
+	(*Token)(nil),        // 6: pacer.payload.v1.Token
 }
 var file_executor_payload_payload_proto_depIdxs = []int32{
 	2, // 0: pacer.payload.v1.Task.command:type_name -> pacer.payload.v1.Command
 	3, // 1: pacer.payload.v1.Task.environment:type_name -> pacer.payload.v1.Variable
 	4, // 2: pacer.payload.v1.Task.uris:type_name -> pacer.payload.v1.URI
 	0, // 3: pacer.payload.v1.Task.unhealthy:type_name -> pacer.payload.v1.UnhealthyPolicy
-	4, // [4:4] is the sub-list for method output_type
-	4, // [4:4] is the sub-list for method input_type
-	4, // [4:4] is the sub-list for extension type_name
-	4, // [4:4] is the sub-list for extension extendee
-	0, // [0:4] is the sub-list for field type_name
+	6, // 4: pacer.payload.v1.Message.tokens:type_name -> pacer.payload.v1.Token
+	5, // [5:5] is the sub-list for method output_type
+	5, // [5:5] is the sub-list for method input_type
+	5, // [5:5] is the sub-list for extension type_name
+	5, // [5:5] is the sub-list for extension extendee
+	0, // [0:5] is the sub-list for field type_name
 }
 
 func init() { file_executor_payload_payload_proto_init() }
@@ -479,7 +598,7 @@ func file_executor_payload_payload_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_executor_payload_payload_proto_rawDesc), len(file_executor_payload_payload_proto_rawDesc)),
 			NumEnums:      1,
-			NumMessages:   4,
+			NumMessages:   6,
 			NumExtensions: 0,
 			NumServices:   0,
 		},
