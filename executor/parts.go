@@ -67,7 +67,10 @@ type Output interface {
 // Streams are a task's open output files.
 type Streams struct {
 	Stdout, Stderr io.Writer
-	Close          func() error
+	// Tail returns the end of what was written to Stderr, at most so many bytes;
+	// nil where nothing is kept.
+	Tail  func(bytes int) string
+	Close func() error
 }
 
 // Checks runs health checks.
@@ -98,7 +101,8 @@ func (l logged) Open(dir string) (Streams, error) {
 	if err != nil {
 		return Streams{}, err
 	}
-	return Streams{Stdout: files.Stdout, Stderr: files.Stderr, Close: files.Close}, nil
+	tail := func(bytes int) string { return string(files.Stderr.End(bytes)) }
+	return Streams{Stdout: files.Stdout, Stderr: files.Stderr, Tail: tail, Close: files.Close}, nil
 }
 
 // FromProber makes health checks of probes that p performs.

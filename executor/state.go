@@ -109,6 +109,7 @@ type exit struct {
 	oom        bool   // the kernel killed a process of the task for memory
 	memory     uint64 // limit of memory that was enforced, in bytes; 0 is none
 	peakMemory uint64 // most memory the task ever used, in bytes; 0 is unknown
+	stderr     string // its last lines, without secrets
 }
 
 // state is all that decides what happens to a task next. It is a value: next

@@ -205,6 +205,9 @@ func (s *state) epitaph() string {
 	if s.lastFailure != "" && s.health != healthy {
 		add("last health check: " + s.lastFailure)
 	}
+	if s.cause == byExit && !s.exit.succeeded() && s.exit.stderr != "" {
+		add("stderr: " + s.exit.stderr)
+	}
 	return strings.Join(parts, "; ")
 }
 

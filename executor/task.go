@@ -41,11 +41,14 @@ type task struct {
 	launching context.Context // secrets, files, spawn
 	abort     context.CancelFunc
 	grant     *secrets.Grant
+	redactor  *redactor // knows the secrets; nil without any
 	process   Process
 	checking  context.CancelFunc
 	entry     registration
 	// closeOutput closes the files of stdout and stderr; nil before the start.
 	closeOutput func() error
+	// tail reads the end of stderr; see [Streams].
+	tail func(bytes int) string
 }
 
 // newTask makes a task; nothing happens before run.

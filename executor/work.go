@@ -53,7 +53,8 @@ func (t *task) prepare() {
 			t.post(failed{problem: problem{class: payload.FailureSecrets, reason: mesos.REASON_CONTAINER_LAUNCH_FAILED.Enum(), text: text + "; task not started"}})
 			return
 		}
-		t.mail.put(letter{event: prepared{}, takeOver: func() { t.grant = grant }})
+		known := t.plan.redactor(grant)
+		t.mail.put(letter{event: prepared{}, takeOver: func() { t.grant, t.redactor = grant, known }})
 	}, failed{})
 }
 
@@ -71,7 +72,7 @@ func (t *task) spawn() {
 		t.mail.put(letter{event: spawned{}, takeOver: func() {
 			t.process = proc
 			t.beside(func() { t.watch(proc) })
-			t.closeOutput = streams.Close
+			t.closeOutput, t.tail = streams.Close, streams.Tail
 		}})
 	}, failed{})
 }
@@ -156,10 +157,12 @@ func (t *task) terminate() {
 
 // killTree kills until nothing is left, and names what resists.
 func (t *task) killTree() {
-	proc := t.process
+	proc, tail, known := t.process, t.tail, t.redactor
 	t.beside(func() {
 		if t.killUntilGone(proc, func(err error) { t.post(stuck{processes: oneLine(err)}) }) {
-			t.post(treeEnded{exit: exitOf(proc.Exit())})
+			x := exitOf(proc.Exit())
+			x.stderr = lastWords(tail, known)
+			t.post(treeEnded{exit: x})
 		}
 	})
 }
@@ -188,7 +191,7 @@ func (t *task) startChecks() {
 	ctx, cancel := context.WithCancel(t.ctx)
 	t.checking = cancel
 	proc := t.process
-	subject := healthcheck.Task{ID: t.id, Started: t.state.spawned, Run: runner(proc), SnoozeFile: t.plan.snoozeFile()}
+	subject := healthcheck.Task{ID: t.id, Started: t.state.spawned, Run: runner(proc, t.redactor), SnoozeFile: t.plan.snoozeFile()}
 	if check := t.plan.check; check != nil {
 		t.beside(func() { t.checkLoop(ctx, check, subject) })
 	}
@@ -196,6 +199,8 @@ func (t *task) startChecks() {
 	for _, check := range t.plan.health {
 		t.beside(func() {
 			tell := func(e healthcheck.Event) {
+				// What a check's command or the task itself answered may hold secrets.
+				e.Result.Message = t.redactor.redact(e.Result.Message)
 				t.log.Info().Str(keyCheck, string(e.Kind)).Str(keyName, e.Check).Str(keyReason, string(e.Result.Reason)).
 					Str(keyMessage, e.Result.Message).Msg("health check")
 				heard.take(e)
@@ -208,8 +213,9 @@ func (t *task) startChecks() {
 	}
 }
 
-// runner runs the commands of checks beside the task.
-func runner(proc Process) healthcheck.Runner {
+// runner runs the commands of checks beside the task. What they write to stderr
+// has no secrets that known knows.
+func runner(proc Process, known *redactor) healthcheck.Runner {
 	return func(ctx context.Context, cmd healthcheck.Command) (healthcheck.CommandResult, error) {
 		argv := cmd.Argv
 		if cmd.Shell != "" {
@@ -219,8 +225,9 @@ func runner(proc Process) healthcheck.Runner {
 		for name, value := range cmd.Env {
 			env = append(env, name+"="+value)
 		}
-		result, err := proc.Exec(ctx, process.Command{Argv: argv, Env: env, TailSize: healthcheck.MaxStderr})
-		return healthcheck.CommandResult{ExitCode: result.Code, Signal: result.Signal, Stderr: []byte(result.Stderr)}, err
+		result, err := proc.Exec(ctx, process.Command{Argv: argv, Env: env, TailSize: healthcheck.MaxStderr + known.longest()})
+		stderr := known.redactEnd(result.Stderr, healthcheck.MaxStderr)
+		return healthcheck.CommandResult{ExitCode: result.Code, Signal: result.Signal, Stderr: []byte(stderr)}, err
 	}
 }
 
@@ -317,9 +324,10 @@ func (t *task) deregister(by time.Time) {
 func (t *task) release() {
 	t.stopChecks()
 	t.abort()
-	closeOutput, grant := t.closeOutput, t.grant
+	closeOutput, grant, known := t.closeOutput, t.grant, t.redactor
 	t.closeOutput, t.grant = nil, nil
 	t.beside(func() {
+		known.wipe()
 		if closeOutput != nil {
 			if err := closeOutput(); err != nil {
 				t.log.Warn().Err(err).Msg("close output files")

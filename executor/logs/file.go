@@ -204,22 +204,30 @@ func (f *File) Dropped() int64 { return f.dropped.Load() }
 // Tail returns the last lines, at most maxLines and maxBytes, from the current
 // file and the newest rotated one. It is not redacted.
 func (f *File) Tail(maxLines, maxBytes int) string {
-	f.mu.Lock()
-	defer f.mu.Unlock()
-	if f.file == nil || maxLines <= 0 || maxBytes <= 0 {
+	if maxLines <= 0 || maxBytes <= 0 {
 		return ""
 	}
 	// Two bytes more: the newline at the end, which is not shown, and the byte
 	// that tells whether the first line is whole.
-	want := int64(maxBytes) + 2
-	b := readEnd(f.file, want)
-	if int64(len(b)) < want {
+	return lastLines(f.End(maxBytes+2), maxLines, maxBytes)
+}
+
+// End returns the last bytes, at most so many, from the current file and the
+// newest rotated one.
+func (f *File) End(bytes int) []byte {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if f.file == nil || bytes <= 0 {
+		return nil
+	}
+	b := readEnd(f.file, int64(bytes))
+	if len(b) < bytes {
 		if older, err := f.openRotated(); err == nil {
-			b = append(readEnd(older, want-int64(len(b))), b...)
+			b = append(readEnd(older, int64(bytes-len(b))), b...)
 			older.Close()
 		}
 	}
-	return lastLines(b, maxLines, maxBytes)
+	return b
 }
 
 func (f *File) openRotated() (*os.File, error) {
