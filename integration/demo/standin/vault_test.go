@@ -41,6 +41,7 @@ func TestVault_GivesAnAppItsOwnSecretsOnly(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer client.Close()
+	keeper := secrets.NewKeeper(client, zerolog.Nop())
 	sign := func(key ed25519.PrivateKey, expiry time.Time) string {
 		signer, err := jose.NewSigner(jose.SigningKey{Algorithm: jose.EdDSA, Key: jose.JSONWebKey{Key: key, KeyID: "k"}}, nil)
 		if err != nil {
@@ -68,7 +69,7 @@ func TestVault_GivesAnAppItsOwnSecretsOnly(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			grant, err := secrets.Acquire(t.Context(), client, secrets.Identity{App: "shop/web", Token: secrets.NewSecret([]byte(tc.token))}, declared, nil)
+			grant, err := keeper.Acquire(t.Context(), secrets.Identity{App: "shop/web", Token: secrets.NewSecret([]byte(tc.token))}, declared, nil)
 			switch {
 			case tc.want == "" && (err != nil || string(grant.Bundle.Variables[0].Secret.Reveal()) != "p"):
 				t.Errorf("got %v, %v", grant, err)
@@ -76,6 +77,10 @@ func TestVault_GivesAnAppItsOwnSecretsOnly(t *testing.T) {
 				t.Errorf("error %v, want one with %q", err, tc.want)
 			}
 		})
+	}
+	// Logins are given back beside the launches.
+	if err := keeper.Close(t.Context()); err != nil {
+		t.Error(err)
 	}
 	if logins, reads, tokens := server.Counts(); logins != 3 || reads != 1 || tokens != 0 {
 		t.Errorf("%d logins, %d reads, %d tokens left; want 3 (a denied read is tried with a fresh login), 1, 0", logins, reads, tokens)
