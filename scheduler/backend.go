@@ -110,6 +110,9 @@ func (s *Scheduler) Delete(ctx context.Context, id string, force bool) (api.Star
 
 // write does something with an app in its turn and waits for the answer.
 func (s *Scheduler) write(ctx context.Context, id string, do func(*core, chan<- result)) (api.Started, error) {
+	if err := s.journal.Trouble(); err != nil {
+		return api.Started{}, unavailable(err)
+	}
 	answer := make(chan result, 1) // the core never waits for whoever asked
 	posted := s.inbox.post(func(c *core) {
 		c.exclusive(id, func() {

@@ -120,7 +120,7 @@ func (c *cluster) Run(ctx context.Context, framework func() master.Framework, h 
 	tick := time.NewTicker(time.Second)
 	defer tick.Stop()
 	defer c.disconnect()
-	c.connect(framework(), h)
+	c.connect(ctx, framework(), h)
 	for {
 		select {
 		case <-ctx.Done():
@@ -131,7 +131,7 @@ func (c *cluster) Run(ctx context.Context, framework func() master.Framework, h 
 				return err
 			}
 			h.Disconnected(err)
-			c.connect(framework(), h)
+			c.connect(ctx, framework(), h)
 		case <-tick.C:
 			c.offer()
 		case <-c.wake:
@@ -140,7 +140,10 @@ func (c *cluster) Run(ctx context.Context, framework func() master.Framework, h 
 	}
 }
 
-func (c *cluster) connect(f master.Framework, h master.Handler) {
+func (c *cluster) connect(ctx context.Context, f master.Framework, h master.Handler) {
+	if ctx.Err() != nil {
+		return
+	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	switch id := f.Info.GetID().GetValue(); {

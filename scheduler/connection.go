@@ -189,7 +189,7 @@ func (c *core) killStrays() {
 			quarantined++
 			continue
 		}
-		if c.kills.inFlight >= c.config.KillBudget || !c.connection.subscribed {
+		if c.kills.inFlight >= c.config.KillBudget || !c.connection.subscribed || c.suspended {
 			continue
 		}
 		c.log.Info().Str(keyTask, id).Str(keyAgent, s.agentID).Msg("task of a deleted app is killed")

@@ -44,6 +44,10 @@ type core struct {
 	stamper    app.Stamper
 
 	connection connection
+	// suspended while the store cannot be reached: another scheduler may lead.
+	suspended bool
+	// watching for the end of that.
+	watching   bool
 	offerState offerState
 	kills      kills
 
@@ -198,10 +202,28 @@ func (c *core) run(ctx context.Context) {
 
 // work does what the events have made necessary.
 func (c *core) work() {
+	c.suspend()
 	c.considerDirty()
 	c.sendKills()
 	c.useOffers()
 	c.considerDirty()
+}
+
+// suspend stops what ends tasks or executors, or starts them, while the store
+// cannot be reached. Acknowledgements and questions go on.
+func (c *core) suspend() {
+	trouble := c.s.journal.Trouble()
+	switch was := c.suspended; {
+	case trouble != nil && !was:
+		c.log.Warn().AnErr(keyError, trouble).Msg("store cannot be reached; nothing is changed until it can; tasks go on")
+	case trouble == nil && was:
+		c.log.Info().Msg("store can be reached again")
+	}
+	c.suspended = trouble != nil
+	if c.suspended && !c.watching {
+		c.watching = true
+		c.after(c.config.Times.StoreRetry, func() { c.watching = false })
+	}
 }
 
 func (c *core) considerDirty() {
@@ -307,6 +329,8 @@ func (c *core) blocked() string {
 	switch {
 	case !c.connection.subscribed:
 		return "waiting for a Mesos master"
+	case c.suspended:
+		return "waiting for the store, which cannot be reached"
 	case !c.frameworkStored:
 		return "waiting for the framework id to be stored"
 	case !c.connection.reconciled:

@@ -248,7 +248,7 @@ func (c *core) executorApps(a *agent) map[string]string {
 // superseded ones, those of one app or task, and all on a draining agent,
 // which Mesos keeps draining for as long as an executor lives.
 func (c *core) closeIdle(a *agent) {
-	if !c.connection.reconciled || !c.connection.subscribed || a.accepting {
+	if !c.connection.reconciled || !c.connection.subscribed || c.suspended || a.accepting {
 		return
 	}
 	apps := c.executorApps(a)

@@ -90,7 +90,7 @@ func (c *core) storeKill(i *instance, reason string) {
 // sendKills sends what the budget allows.
 func (c *core) sendKills() {
 	k := &c.kills
-	if !c.connection.subscribed || len(k.queue) == 0 {
+	if !c.connection.subscribed || c.suspended || len(k.queue) == 0 {
 		return
 	}
 	if k.sent == nil {

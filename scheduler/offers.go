@@ -132,6 +132,13 @@ func (c *core) requests() []placement.Request {
 
 // useOffers places what is wanted on what is offered and gives the rest back.
 func (c *core) useOffers() {
+	if c.suspended {
+		for a := range c.offering {
+			c.decline(a, c.config.Times.RefuseUnfit)
+		}
+		clear(c.offering)
+		return
+	}
 	if c.blocked() != "" {
 		return // offers are kept: they are wanted soon
 	}

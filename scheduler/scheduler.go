@@ -127,7 +127,19 @@ func (s *Scheduler) Run(ctx context.Context) error {
 
 // subscribe keeps the framework subscribed.
 func (s *Scheduler) subscribe(ctx context.Context) error {
-	err := s.mesos.Run(ctx, s.framework, handler{s})
+	subscribing, end := context.WithCancelCause(ctx)
+	defer end(nil)
+	err := s.mesos.Run(subscribing, func() master.Framework {
+		// Subscribing ends the subscription of whoever leads. A scheduler that
+		// was paused while another took over must not do that.
+		if err := s.journal.Check(subscribing); err != nil {
+			end(err)
+		}
+		return s.framework()
+	}, handler{s})
+	if cause := context.Cause(subscribing); cause != nil && ctx.Err() == nil {
+		return fmt.Errorf("before subscribing: %w", cause)
+	}
 	if err == nil {
 		return nil
 	}

@@ -9,6 +9,7 @@ import (
 	"strings"
 	"sync"
 	"sync/atomic"
+	"time"
 )
 
 // Journal writes changes in the order in which they were submitted, several
@@ -149,6 +150,12 @@ func (j *Journal) load(snap *Snapshot, key string, value []byte) error {
 // Epoch of the leadership under which the journal writes.
 func (j *Journal) Epoch() uint64 { return j.session.Epoch() }
 
+// Check asks the store whether this journal still leads; see Session.Check.
+func (j *Journal) Check(ctx context.Context) error { return j.session.Check(ctx) }
+
+// Trouble is why the store cannot be reached now, or nil.
+func (j *Journal) Trouble() error { return j.session.Trouble() }
+
 // Written returns the transactions and bytes written since Open.
 func (j *Journal) Written() (transactions, bytes uint64) {
 	return j.transactions.Load(), j.bytes.Load()
@@ -186,15 +193,26 @@ func (j *Journal) enqueue(s submission) error {
 	return nil
 }
 
+// lastWrites is how long the end of Run is delayed for what is queued, when
+// the store cannot be reached.
+const lastWrites = 3 * time.Second
+
 // Run writes until ctx ends or another scheduler takes the lead (ErrFenced).
-// What is queued when ctx ends is still written; what comes later fails with
-// ErrClosed.
+// What is queued when ctx ends is still written, if the store takes it soon;
+// what comes later fails with ErrClosed.
 func (j *Journal) Run(ctx context.Context) error {
+	// A write that has begun is finished even when ctx ends meanwhile.
+	writing, cancel := context.WithCancel(context.WithoutCancel(ctx))
+	defer cancel()
+	ended := make(chan struct{})
+	var watch sync.WaitGroup
+	watch.Go(func() { cancelLate(ctx, ended, cancel) })
+	defer watch.Wait()
+	defer close(ended)
 	for {
 		select {
 		case <-j.wake:
-			// A write that has begun is finished even when ctx ends meanwhile.
-			if err := j.drain(context.WithoutCancel(ctx)); err != nil {
+			if err := j.drain(writing); err != nil {
 				j.close(err)
 				return err
 			}
@@ -202,10 +220,26 @@ func (j *Journal) Run(ctx context.Context) error {
 			j.mu.Lock()
 			j.closed = ErrClosed
 			j.mu.Unlock()
-			err := j.drain(context.WithoutCancel(ctx))
+			err := j.drain(writing)
 			j.close(ErrClosed)
 			return err
 		}
+	}
+}
+
+// cancelLate cancels a while after ctx has ended, unless ended is closed.
+func cancelLate(ctx context.Context, ended <-chan struct{}, cancel func()) {
+	select {
+	case <-ctx.Done():
+	case <-ended:
+		return
+	}
+	timer := time.NewTimer(lastWrites)
+	defer timer.Stop()
+	select {
+	case <-timer.C:
+		cancel()
+	case <-ended:
 	}
 }
 
@@ -231,7 +265,8 @@ func (j *Journal) drain(ctx context.Context) error {
 		for _, s := range group {
 			s.done(err)
 		}
-		if errors.Is(err, ErrFenced) || errors.Is(err, ErrClosed) {
+		// A write that was given up leaves its outcome unknown.
+		if errors.Is(err, ErrFenced) || errors.Is(err, ErrClosed) || ctx.Err() != nil {
 			return err
 		}
 	}

@@ -150,8 +150,14 @@ func (s *memorySession) Apply(ctx context.Context, ops []state.Op) error {
 	if err := s.check(); err != nil {
 		return err
 	}
-	if m.before != nil {
-		if err := m.before(ops); err != nil {
+	if before := m.before; before != nil {
+		m.mu.Unlock()
+		err := before(ops)
+		m.mu.Lock()
+		if err != nil {
+			return err
+		}
+		if err := s.check(); err != nil {
 			return err
 		}
 	}
