@@ -15,9 +15,11 @@ import (
 const (
 	// beatsPerTTL is how often the executor says in each TTL that it lives.
 	beatsPerTTL = 3
-	// tickPeriod is how often beatLoop looks whether anything is due, and how
-	// often an agent that is away is asked whether it is back.
+	// tickPeriod is how often the agent hears from us at least, while there are
+	// entries, so that a restart does not stay unnoticed.
 	tickPeriod = 500 * time.Millisecond
+	// retryPeriod is how often an agent that is away is asked whether it is back.
+	retryPeriod = 100 * time.Millisecond
 	// sweepPeriod is the time between two looks for leftovers.
 	sweepPeriod = time.Minute
 	// noticeAfter is how long the first connection may take before that is
@@ -28,18 +30,19 @@ const (
 // beatLoop keeps the entries passing, notices outages and their ends, and
 // removes leftovers.
 func (s *Services) beatLoop() {
-	tick := time.NewTicker(tickPeriod)
-	defer tick.Stop()
+	timer := time.NewTimer(tickPeriod)
+	defer timer.Stop()
 	noticed := false
 	var sweepAt time.Time
 	for {
+		period := tickPeriod
 		if s.isUp() || s.lookForLeader() {
 			noticed = true
 			if now := time.Now(); !now.Before(sweepAt) && s.sweep() {
 				sweepAt = now.Add(sweepPeriod)
 			}
 		} else {
-			sweepAt = time.Time{}
+			sweepAt, period = time.Time{}, retryPeriod
 			if since, problem := s.outage(); !noticed && time.Since(since) >= noticeAfter {
 				noticed = true
 				s.log.Warn().AnErr("error", problem).Msg("no answer from Consul, still trying")
@@ -47,9 +50,9 @@ func (s *Services) beatLoop() {
 		}
 		// Without servers, too: the agent must not take the tasks for dead.
 		s.beatAll()
+		timer.Reset(period)
 		select {
-		case <-tick.C:
-		case <-s.wake:
+		case <-timer.C:
 		case <-s.ctx.Done():
 			return
 		}
@@ -85,9 +88,6 @@ func (s *Services) lookForLeader() bool {
 	}
 	outage := time.Since(s.since)
 	s.up, s.since = true, time.Now()
-	for _, e := range s.entries {
-		e.beatAt = time.Time{}
-	}
 	changed := s.changed
 	s.mu.Unlock()
 	s.log.Info().Dur(keyOutage, outage).Str("leader", leader).Msg("connected to Consul")
@@ -112,6 +112,7 @@ func (s *Services) note(began time.Time, err error) {
 	first := s.up
 	if first {
 		s.up, s.since = false, time.Now()
+		s.hastenLocked()
 	}
 	s.problem = err
 	s.mu.Unlock()
@@ -120,15 +121,34 @@ func (s *Services) note(began time.Time, err error) {
 	}
 }
 
-// beatAll says of every entry that is due that it is healthy.
+// hastenLocked makes all entries due: an agent that was away may have forgotten
+// them, or remembers them as critical.
+func (s *Services) hastenLocked() {
+	for _, e := range s.entries {
+		e.beatAt = time.Time{}
+	}
+}
+
+// beatAll says of every entry that is due, and of one in any case, that it is
+// healthy.
 func (s *Services) beatAll() {
 	now := time.Now()
 	s.mu.Lock()
 	due := map[registry.Key]*entry{}
+	var next registry.Key
 	for k, e := range s.entries {
-		if e.registered && !e.leaving && !now.Before(e.beatAt) {
+		if !e.registered || e.leaving {
+			continue
+		}
+		if !now.Before(e.beatAt) {
 			due[k] = e
 		}
+		if first := s.entries[next]; first == nil || e.beatAt.Before(first.beatAt) {
+			next = k
+		}
+	}
+	if e := s.entries[next]; e != nil && len(due) == 0 {
+		due[next] = e
 	}
 	changed := s.changed
 	s.mu.Unlock()
@@ -140,8 +160,8 @@ func (s *Services) beatAll() {
 		case s.ctx.Err() != nil:
 			return
 		case status(err) == http.StatusNotFound:
-			// The agent has forgotten the service, or somebody removed it.
-			s.postpone(e)
+			// Somebody removed the service, or the agent has forgotten everything.
+			s.forgotten(e)
 			if changed != nil {
 				changed(k)
 			}
@@ -166,6 +186,17 @@ func (s *Services) beat(ctx context.Context, e *entry) error {
 		s.postpone(e)
 	}
 	return err
+}
+
+// forgotten notes that the agent does not know an entry: it may not know the
+// others, either.
+func (s *Services) forgotten(e *entry) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if e.known {
+		s.hastenLocked()
+	}
+	e.known, e.beatAt = false, time.Now().Add(s.config.TTL/beatsPerTTL)
 }
 
 func (s *Services) postpone(e *entry) {

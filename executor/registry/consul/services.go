@@ -30,12 +30,9 @@ type Services struct {
 	calls, watches *api.Client
 	closers        []func()
 
-	ctx    context.Context
-	cancel context.CancelFunc
-	wg     sync.WaitGroup
-	// wake ends beatLoop's pause.
-	wake chan struct{}
-
+	ctx     context.Context
+	cancel  context.CancelFunc
+	wg      sync.WaitGroup
 	mu      sync.Mutex
 	changed func(registry.Key)
 	up      bool // the agent answers and its servers have a leader
@@ -54,6 +51,8 @@ type entry struct {
 	registered bool
 	// leaving: beats would be in vain.
 	leaving bool
+	// known: the agent has not said that it does not know the entry.
+	known bool
 	// beatAt is when the check is due.
 	beatAt time.Time
 }
@@ -71,7 +70,6 @@ func New(c Config, log zerolog.Logger) (*Services, error) {
 		config:  c,
 		log:     log.With().Str(keyRegistry, Name).Str(keyServer, c.Address).Logger(),
 		since:   time.Now(),
-		wake:    make(chan struct{}, 1),
 		entries: make(map[registry.Key]*entry),
 	}
 	for _, client := range []**api.Client{&s.calls, &s.watches} {
@@ -213,7 +211,9 @@ func (s *Services) register(ctx context.Context, e *entry, want *api.AgentServic
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	e.registered, e.beatAt = true, time.Now().Add(s.config.TTL/beatsPerTTL)
+	// The first beat follows soon: an agent that restarts remembers the last beat,
+	// but not that the entry began as passing.
+	e.registered, e.known, e.beatAt = true, true, time.Time{}
 	return nil
 }
 
