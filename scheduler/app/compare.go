@@ -115,3 +115,18 @@ func Stamp(from, to *App, v Version) *App {
 	}
 	return &stamped
 }
+
+// Restore is a copy of former, an older definition of the app that from
+// defines now, with version v. LastConfigChange stays what it was: instances
+// of the former definition that still run are not replaced by their like.
+func Restore(from, former *App, v Version) *App {
+	restored := *former
+	restored.Version, restored.LastScaling = v, v
+	if restored.LastConfigChange == 0 {
+		restored.LastConfigChange = former.Version
+	}
+	if from.Instances == former.Instances {
+		restored.LastScaling = from.LastScaling
+	}
+	return &restored
+}

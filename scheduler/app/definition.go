@@ -1,6 +1,8 @@
 package app
 
 import (
+	"bytes"
+	"errors"
 	"slices"
 	"strings"
 	"time"
@@ -8,7 +10,23 @@ import (
 
 // Body is a JSON body of the API, read once: a definition, a change of one,
 // or the wish to go back to an older version.
-type Body struct{ root *node }
+type Body struct {
+	root *node
+	at   string // where it stands in a larger body, e.g. "(2)", or empty
+	id   string // for one that stands in a larger body: its absolute ID
+}
+
+// At is where the body stands in a larger one, e.g. "/apps(2)", or empty.
+func (b *Body) At() string { return b.at }
+
+// ID is that of a body which stands in a larger one.
+func (b *Body) ID() string { return b.id }
+
+// IsArray tells whether data is a JSON array, if it is JSON at all.
+func IsArray(data []byte) bool {
+	trimmed := bytes.TrimLeft(data, " \t\r\n")
+	return len(trimmed) > 0 && trimmed[0] == '['
+}
 
 // ReadBody reads a body. The error is an [*Error].
 func ReadBody(data []byte) (*Body, error) {
@@ -20,7 +38,7 @@ func ReadBody(data []byte) (*Body, error) {
 	case root.kind != object:
 		r.misread("/", "expected an object that defines an app, got %s", root.kind)
 	default:
-		return &Body{root}, nil
+		return &Body{root: root}, nil
 	}
 	return nil, r.err()
 }
@@ -73,7 +91,7 @@ func (b *Body) Rollback() (version Version, ok bool, err error) {
 			r.refuse("/version", "%s", err)
 		}
 	}
-	return version, true, r.err()
+	return version, true, b.placed(r.err())
 }
 
 func (b *Body) apply(a *App) (*App, error) {
@@ -81,9 +99,21 @@ func (b *Body) apply(a *App) (*App, error) {
 	a.read(&r, b.root)
 	a.validate(&r)
 	if err := r.err(); err != nil {
-		return nil, err
+		return nil, b.placed(err)
 	}
 	return a, nil
+}
+
+// placed adds to an error where the body stands.
+func (b *Body) placed(err error) error {
+	var refused *Error
+	if b.at == "" || !errors.As(err, &refused) {
+		return err
+	}
+	for i := range refused.Problems {
+		refused.Problems[i].Path = strings.TrimSuffix(b.at+refused.Problems[i].Path, "/")
+	}
+	return refused
 }
 
 // read lays what n gives over a.
