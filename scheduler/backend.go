@@ -51,10 +51,7 @@ func (s *Scheduler) view(id string) *view {
 func (v *view) appStatus(embed api.Embed) api.AppStatus {
 	status := v.status
 	if embed.Tasks {
-		status.Tasks = make([]api.Task, 0, len(v.tasks))
-		for _, t := range v.tasks {
-			status.Tasks = append(status.Tasks, *t)
-		}
+		status.Tasks = v.tasks
 	}
 	return status
 }
@@ -93,31 +90,45 @@ func (s *Scheduler) AppVersion(_ context.Context, id string, version app.Version
 	return nil, fmt.Errorf("version %s of app %s: %w", version, id, api.ErrNotFound)
 }
 
-// Put implements [api.Backend].
-func (s *Scheduler) Put(ctx context.Context, next *app.App, options api.PutOptions) (api.Started, error) {
-	return s.write(ctx, next.ID, func(c *core, to chan<- result) { c.put(next, options, to) })
+// Change implements [api.Backend].
+func (s *Scheduler) Change(ctx context.Context, edits []api.Edit, options api.ChangeOptions) (api.Started, error) {
+	// The core holds apps in the order of their IDs.
+	ordered := slices.SortedFunc(slices.Values(edits), func(a, b api.Edit) int { return strings.Compare(a.ID, b.ID) })
+	ids := make([]string, 0, len(ordered))
+	for i, e := range ordered {
+		if i > 0 && ids[i-1] == e.ID {
+			return api.Started{}, app.Refuse(e.At+"/id", fmt.Sprintf("is %s, which is changed twice at once", e.ID))
+		}
+		ids = append(ids, e.ID)
+	}
+	return s.write(ctx, ids, func(c *core, to chan<- result) { c.change(ordered, options, to) })
 }
 
-// Restart implements [api.Backend].
-func (s *Scheduler) Restart(ctx context.Context, id string, force bool) (api.Started, error) {
-	return s.write(ctx, id, func(c *core, to chan<- result) { c.restart(id, force, to) })
+// Kill implements [api.Backend].
+func (s *Scheduler) Kill(ctx context.Context, taskIDs []string, wipe bool) error {
+	_, err := s.write(ctx, nil, func(c *core, to chan<- result) { c.killTasks(taskIDs, wipe, to) })
+	return err
 }
 
-// Delete implements [api.Backend].
-func (s *Scheduler) Delete(ctx context.Context, id string, force bool) (api.Started, error) {
-	return s.write(ctx, id, func(c *core, to chan<- result) { c.remove(id, force, to) })
+// ResetDelay implements [api.Backend].
+func (s *Scheduler) ResetDelay(ctx context.Context, id string) error {
+	_, err := s.write(ctx, nil, func(c *core, to chan<- result) { c.resetDelay(id, to) })
+	return err
 }
 
-// write does something with an app in its turn and waits for the answer.
-func (s *Scheduler) write(ctx context.Context, id string, do func(*core, chan<- result)) (api.Started, error) {
+// write does something with apps in its turn and waits for the answer. What it
+// does releases the apps.
+func (s *Scheduler) write(ctx context.Context, ids []string, do func(*core, chan<- result)) (api.Started, error) {
 	if err := s.journal.Trouble(); err != nil {
 		return api.Started{}, unavailable(err)
 	}
 	answer := make(chan result, 1) // the core never waits for whoever asked
 	posted := s.inbox.post(func(c *core) {
-		c.exclusive(id, func() {
+		c.exclusiveAll(ids, func() {
 			if ctx.Err() != nil { // nobody waits any more: do not begin
-				c.release(id)
+				for _, id := range ids {
+					c.release(id)
+				}
 				return
 			}
 			do(c, answer)
@@ -154,26 +165,51 @@ func (s *Scheduler) Tasks(ctx context.Context, yield func(api.Task) bool) error 
 func (s *Scheduler) Deployments(context.Context) ([]api.Deployment, error) {
 	services, ending := s.shown.lists()
 	var list []api.Deployment
+	at := make(map[string]int)
 	for _, v := range slices.Concat(services, ending) {
-		if d := v.view.Load().deployment; d != nil {
-			list = append(list, *d)
+		d := v.view.Load().deployment
+		if d == nil {
+			continue
 		}
+		if i, known := at[d.ID]; known {
+			list[i].Actions = append(list[i].Actions, d.Actions...)
+			continue
+		}
+		at[d.ID] = len(list)
+		part := *d
+		part.Actions = slices.Clone(d.Actions)
+		list = append(list, part)
 	}
 	slices.SortStableFunc(list, func(a, b api.Deployment) int { return a.Started.Compare(b.Started) })
 	return list, nil
 }
 
 // CancelDeployment implements [api.Backend].
-func (s *Scheduler) CancelDeployment(ctx context.Context, id string, force bool) (api.Started, error) {
+func (s *Scheduler) CancelDeployment(ctx context.Context, id string, apps []string, force bool) (api.Started, error) {
 	services, ending := s.shown.lists()
+	var parts []*service
+	var ids []string
 	for _, v := range slices.Concat(services, ending) {
 		view := v.view.Load()
-		if view.deployment != nil && view.deployment.ID == id {
-			return s.write(ctx, view.status.App.ID, func(c *core, to chan<- result) { c.cancel(v, id, force, to) })
+		path := view.status.App.ID
+		if view.deployment == nil || view.deployment.ID != id || len(apps) > 0 && !slices.Contains(apps, path) {
+			continue
 		}
+		parts, ids = append(parts, v), append(ids, path)
 	}
-	return api.Started{}, fmt.Errorf("deployment %s: %w", id, api.ErrNotFound)
+	if len(parts) == 0 {
+		return api.Started{}, fmt.Errorf("deployment %s: %w", id, api.ErrNotFound)
+	}
+	// An app that was deleted and made again can have two services.
+	slices.Sort(ids)
+	return s.write(ctx, slices.Compact(ids), func(c *core, to chan<- result) { c.cancel(parts, id, force, to) })
 }
+
+// Revision implements [api.Backend].
+func (s *Scheduler) Revision() uint64 { return s.shown.revision.Load() }
+
+// Events implements [api.Backend].
+func (s *Scheduler) Events() *api.Events { return s.events }
 
 // Queue implements [api.Backend].
 func (s *Scheduler) Queue(context.Context) ([]api.QueueItem, error) {

@@ -1,8 +1,10 @@
 package scheduler
 
 import (
+	"fmt"
 	"time"
 
+	"pacer/scheduler/api"
 	"pacer/scheduler/app"
 )
 
@@ -33,5 +35,18 @@ func (b *backoff) fail(now time.Time, config app.Backoff) {
 
 // reset forgets all failures: the app has been changed.
 func (b *backoff) reset() { *b = backoff{} }
+
+// resetDelay ends the backoff of an app, for whoever has mended what failed.
+func (c *core) resetDelay(id string, to chan<- result) {
+	v := c.services[id]
+	if v == nil || v.wanted == 0 {
+		c.reply(to, result{err: fmt.Errorf("app %s waits for nothing: %w", id, api.ErrNotFound)})
+		return
+	}
+	v.backoff.reset()
+	c.offerState.reviveWanted = true
+	c.touch(v)
+	c.reply(to, result{})
+}
 
 func (b *backoff) waits(now time.Time) bool { return now.Before(b.until) }

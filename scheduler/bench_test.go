@@ -47,7 +47,7 @@ func BenchmarkLaunch(b *testing.B) {
 		began := time.Now()
 		for n := range apps {
 			a := web(fmt.Sprint("/app-", n), instances, func(a *app.App) { a.CPUs, a.HealthCheck = 100, nil })
-			if _, err := s.Put(ctx, a, api.PutOptions{}); err != nil {
+			if _, err := s.Change(ctx, []api.Edit{{ID: a.ID, Next: a}}, api.ChangeOptions{}); err != nil {
 				b.Fatal(err)
 			}
 		}

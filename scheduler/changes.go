@@ -31,64 +31,200 @@ func unavailable(err error) error {
 	return fmt.Errorf("%w: %w", api.ErrUnavailable, err)
 }
 
-// put changes or creates an app.
-func (c *core) put(next *app.App, options api.PutOptions, to chan<- result) {
-	v := c.services[next.ID]
-	if err := c.mayPut(v, next, options); err != nil {
-		c.refuse(next.ID, to, err)
-		return
-	}
-	if v == nil {
-		c.store(nil, app.Stamp(nil, next, c.stamper.Next(c.now)), api.StartApplication, to)
-		return
-	}
-	change := app.Compare(v.app, next)
-	if change.Effect() == app.NoChange {
-		c.release(next.ID)
-		c.stale[v] = struct{}{}
-		c.answers = append(c.answers, func() {
-			status := v.view.Load().status
-			to <- result{started: api.Started{DeploymentID: uuid.NewString(), Version: v.app.Version, App: &status}}
-		})
-		return
-	}
-	if err := locked(v, options.Force); err != nil {
-		c.refuse(next.ID, to, err)
-		return
-	}
-	kind := api.ScaleApplication
-	if change.Effect() == app.Replace {
-		kind = api.RestartApplication
-	}
-	c.store(v, app.Stamp(v.app, next, c.stamper.Next(c.now)), kind, to)
+// part is what a change does with one app.
+type part struct {
+	id         string
+	service    *service // nil for a new app
+	next       *app.App // nil when the app is deleted
+	body       []byte   // of next, as stored
+	kind       api.ActionKind
+	kept       []state.OldVersion // former versions, when this is done
+	dropped    []state.OldVersion
+	deployment *state.Deployment
+	kill       []*instance
 }
 
-func (c *core) refuse(id string, to chan<- result, err error) {
-	c.release(id)
-	c.reply(to, result{err: err})
-}
-
-func (c *core) mayPut(v *service, next *app.App, options api.PutOptions) error {
-	switch {
-	case v == nil && options.Replaces != 0:
-		return api.ErrNotFound
-	case v != nil && options.Replaces == 0:
-		return api.ErrExists
-	case v != nil && v.app.Version != options.Replaces:
-		return api.ErrChanged
-	}
-	if v == nil {
-		if other, found := app.Conflict(next.ID, c.idsFrom()); found {
-			return app.Refuse("/id", fmt.Sprintf("is above or below the app %s, which exists: choose another path", other))
+// change makes edits, whose apps are held by exclusive, and releases them.
+func (c *core) change(edits []api.Edit, options api.ChangeOptions, to chan<- result) {
+	var (
+		parts   []*part
+		invalid app.Error
+		locked  api.LockedError
+		id      = uuid.NewString()
+		version = c.stamper.Next(c.now)
+	)
+	release := func() {
+		for _, e := range edits {
+			c.release(e.ID)
 		}
 	}
-	return c.mayRunAs(next.User)
+	refuse := func(err error) {
+		release()
+		c.reply(to, result{err: err})
+	}
+	for _, e := range edits {
+		p, err := c.plan(e, version, options, edits)
+		var refused *app.Error
+		var held *api.LockedError
+		switch {
+		case errors.As(err, &refused):
+			for _, problem := range refused.Problems {
+				problem.Path = strings.TrimSuffix(e.At+problem.Path, "/")
+				invalid.Problems = append(invalid.Problems, problem)
+			}
+		case errors.As(err, &held):
+			locked.App = held.App
+			locked.Deployments = append(locked.Deployments, held.Deployments...)
+		case err != nil:
+			refuse(err)
+			return
+		case p != nil:
+			p.deployment.ID = id
+			parts = append(parts, p)
+		}
+	}
+	switch {
+	case len(invalid.Problems) > 0:
+		refuse(&invalid)
+		return
+	case len(locked.Deployments) > 0:
+		slices.Sort(locked.Deployments)
+		locked.Deployments = slices.Compact(locked.Deployments)
+		refuse(&locked)
+		return
+	}
+	c.store(parts, func(err error) {
+		release()
+		if err != nil {
+			c.reply(to, result{err: err})
+			return
+		}
+		c.answers = append(c.answers, func() { to <- result{started: c.started(id, version, edits, parts)} })
+	})
 }
 
-// idsFrom yields the IDs of apps that exist or are being created.
-func (c *core) idsFrom() func(string) iter.Seq[string] {
+// started is the answer to a change that is stored and can be seen.
+func (c *core) started(id string, version app.Version, edits []api.Edit, parts []*part) api.Started {
+	started := api.Started{DeploymentID: id, Version: version}
+	for _, e := range edits {
+		if v := c.services[e.ID]; v != nil && !e.Delete {
+			started.Apps = append(started.Apps, v.view.Load().status)
+			if len(parts) == 0 && len(edits) == 1 {
+				started.Version = v.app.Version // nothing has changed
+			}
+		}
+	}
+	return started
+}
+
+// plan says what an edit does, or why it cannot be; nil if it changes nothing.
+func (c *core) plan(e api.Edit, version app.Version, options api.ChangeOptions, all []api.Edit) (*part, error) {
+	v := c.services[e.ID]
+	switch {
+	case v == nil && (e.Next == nil || e.Replaces != 0):
+		return nil, fmt.Errorf("app %s: %w", e.ID, api.ErrNotFound)
+	case v != nil && e.Next != nil && e.Replaces == 0:
+		return nil, fmt.Errorf("app %s: %w", e.ID, api.ErrExists)
+	case v != nil && e.Replaces != 0 && v.app.Version != e.Replaces:
+		return nil, fmt.Errorf("app %s: %w", e.ID, api.ErrChanged)
+	}
+	var next *app.App
+	switch {
+	case e.Delete:
+	case e.Restart:
+		next = v.app.Clone()
+		next.Version, next.LastConfigChange = version, version
+	default:
+		if v == nil {
+			if other, found := app.Conflict(e.ID, c.idsFrom(all)); found {
+				return nil, app.Refuse("/id", fmt.Sprintf("is above or below the app %s, which exists: choose another path", other))
+			}
+		}
+		if err := c.mayRunAs(e.Next.User); err != nil {
+			return nil, err
+		}
+		switch {
+		case v == nil:
+			next = app.Stamp(nil, e.Next, version)
+		case app.Compare(v.app, e.Next).Effect() == app.NoChange && len(e.Kill) == 0:
+			return nil, nil
+		case e.Former:
+			next = app.Restore(v.app, e.Next, version)
+		default:
+			next = app.Stamp(v.app, e.Next, version)
+		}
+	}
+	if err := c.mayChange(v, next, options); err != nil {
+		return nil, err
+	}
+	p, err := c.newPart(v, e.ID, next, version)
+	if err != nil {
+		return nil, err
+	}
+	for _, id := range e.Kill {
+		if i := c.instances[id]; i != nil && i.service == v && !i.killing && !i.ended {
+			p.kill = append(p.kill, i)
+		}
+	}
+	return p, nil
+}
+
+// mayChange refuses what needs force.
+func (c *core) mayChange(v *service, next *app.App, options api.ChangeOptions) error {
+	switch {
+	case v == nil || options.Force:
+	case v.deployment != nil:
+		return &api.LockedError{App: v.app.ID, Deployments: []string{v.deployment.ID}}
+	case c.config.GuardScaleDown && next != nil && 2*next.Instances < v.app.Instances:
+		return app.Refuse("/instances", fmt.Sprintf("is %d, less than half of the %d that there are: repeat it with force=true if that is meant, since this scheduler runs with --guard-scale-down", next.Instances, v.app.Instances))
+	}
+	return nil
+}
+
+// newPart is the change of an app to next, or its deletion if that is nil.
+func (c *core) newPart(v *service, id string, next *app.App, version app.Version) (*part, error) {
+	p := &part{
+		id: id, service: v, next: next, kind: api.StopApplication,
+		deployment: &state.Deployment{TargetVersion: version.String(), Started: c.now},
+	}
+	if v != nil {
+		p.deployment.PreviousVersion = v.app.Version.String()
+	}
+	if next == nil {
+		return p, nil
+	}
+	p.kind = actionKind(v, next)
+	var err error
+	if p.body, err = app.Encode(next); err != nil {
+		return nil, err
+	}
+	if v != nil {
+		p.kept, p.dropped, err = c.keep(v)
+	}
+	return p, err
+}
+
+func actionKind(v *service, next *app.App) api.ActionKind {
+	switch {
+	case v == nil:
+		return api.StartApplication
+	case v.app.LastConfigChange != next.LastConfigChange:
+		return api.RestartApplication
+	default:
+		return api.ScaleApplication
+	}
+}
+
+// idsFrom yields the IDs of apps that exist, are being created, or would be by
+// edits.
+func (c *core) idsFrom(edits []api.Edit) func(string) iter.Seq[string] {
 	ids := slices.Collect(maps.Keys(c.services))
 	ids = slices.AppendSeq(ids, maps.Keys(c.creating))
+	for _, e := range edits {
+		if e.Next != nil {
+			ids = append(ids, e.ID)
+		}
+	}
 	slices.Sort(ids)
 	return app.SortedIDs(ids)
 }
@@ -131,66 +267,117 @@ func isRoot(name string) bool {
 	return err == nil && u.Uid == "0"
 }
 
-// locked refuses a change while a deployment runs, unless it is forced.
-func locked(v *service, force bool) error {
-	if v.deployment == nil || force {
-		return nil
-	}
-	return &api.LockedError{App: v.app.ID, Deployments: []string{v.deployment.ID}}
-}
+// killedAndScaled is why tasks end that are killed with scale=true.
+const killedAndScaled = "killed through the API, and not replaced"
 
-// store writes a new version of an app with its deployment, and makes it the
-// current one once it is stored. v is nil for a new app.
-func (c *core) store(v *service, next *app.App, kind api.ActionKind, to chan<- result) {
-	body, err := app.Encode(next)
-	if err != nil {
-		c.refuse(next.ID, to, err)
+// maxParts bytes of parts are written in one go. Most changes are smaller, and
+// hence stored as a whole or not at all.
+const maxParts = state.MaxBatch / 2
+
+// store writes parts and makes each the present state of its app once it is
+// stored. done is called when all have been.
+func (c *core) store(parts []*part, done func(error)) {
+	for _, p := range parts {
+		if p.service == nil {
+			c.creating[p.id] = true
+		}
+	}
+	if len(parts) == 0 {
+		done(nil)
 		return
 	}
-	deployment := &state.Deployment{ID: uuid.NewString(), TargetVersion: next.Version.String(), Started: c.now}
-	var versions []state.OldVersion
-	var change state.Change
-	if v != nil {
-		deployment.PreviousVersion = v.app.Version.String()
-		var dropped []state.OldVersion
-		versions, dropped, err = c.keep(v)
-		if err != nil {
-			c.refuse(next.ID, to, err)
-			return
+	c.rollout(parts[0].deployment).beginning = true
+	groups := groupParts(parts)
+	waiting, stored := len(groups), 0
+	var failed error
+	for _, group := range groups {
+		var change state.Change
+		for _, p := range group {
+			c.write(&change, p)
 		}
-		change.PutVersion(versions[len(versions)-1])
-		for _, old := range dropped {
-			change.DropVersion(old.Path, old.Definition.Version)
-		}
-	} else {
-		c.creating[next.ID] = true
-	}
-	change.PutApp(state.App{
-		Path: next.ID, Definition: state.Definition{Version: next.Version.String(), Body: body}, Deployment: deployment,
-	})
-	c.submit(&change, func(err error) {
-		delete(c.creating, next.ID)
-		if err != nil {
-			c.refuse(next.ID, to, storeError(err))
-			return
-		}
-		c.become(v, next, versions, deployment, kind)
-		c.log.Info().Str(keyApp, next.ID).Str(keyVersion, next.Version.String()).Str(keyDeployment, deployment.ID).
-			Str(keyReason, string(kind)).Msg("deployment started")
-		c.release(next.ID)
-		current := c.services[next.ID]
-		c.answers = append(c.answers, func() {
-			status := current.view.Load().status
-			to <- result{started: api.Started{DeploymentID: deployment.ID, Version: next.Version, App: &status}}
+		c.submit(&change, func(err error) {
+			for _, p := range group {
+				delete(c.creating, p.id)
+				if err == nil {
+					c.become(p)
+				}
+			}
+			if err != nil {
+				failed = err
+			} else {
+				stored += len(group)
+			}
+			if waiting--; waiting > 0 {
+				return
+			}
+			c.begun(parts[0].deployment.ID)
+			done(storeError(failed, stored, len(parts)))
 		})
-	})
+	}
 }
 
-func storeError(err error) error {
-	if errors.Is(err, state.ErrTooLarge) {
-		return app.Refuse("/", err.Error())
+// groupParts puts together what is written in one go.
+func groupParts(parts []*part) [][]*part {
+	var groups [][]*part
+	size := 0
+	for _, p := range parts {
+		// Keys are about as long as paths and versions; the old definition is
+		// as large as the new one.
+		mine := 2*len(p.body) + 4*len(p.id) + 200*(1+len(p.kill))
+		if n := len(p.dropped); p.next == nil {
+			n += len(p.service.versions)
+			mine += n * (len(p.id) + 50)
+		}
+		if len(groups) == 0 || size+mine > maxParts {
+			groups = append(groups, nil)
+			size = 0
+		}
+		size += mine
+		groups[len(groups)-1] = append(groups[len(groups)-1], p)
 	}
-	return unavailable(err)
+	return groups
+}
+
+func (c *core) write(change *state.Change, p *part) {
+	if p.next == nil {
+		change.DropApp(p.id)
+		for _, old := range p.service.versions {
+			change.DropVersion(p.id, old.Definition.Version)
+		}
+		change.PutTombstone(p.tombstone())
+		return
+	}
+	if p.service != nil {
+		change.PutVersion(p.kept[len(p.kept)-1])
+		for _, old := range p.dropped {
+			change.DropVersion(p.id, old.Definition.Version)
+		}
+	}
+	change.PutApp(state.App{
+		Path: p.id, Definition: state.Definition{Version: p.next.Version.String(), Body: p.body}, Deployment: p.deployment,
+	})
+	for _, i := range p.kill {
+		i.writeKill(change, killedAndScaled)
+	}
+}
+
+// tombstone is what tells, also after a restart and of tasks that turn up much
+// later, that the tasks of a deleted app are to be killed.
+func (p *part) tombstone() state.Tombstone {
+	return state.Tombstone{Path: p.id, Deleted: p.deployment.Started, Version: p.deployment.TargetVersion, Deployment: p.deployment.ID}
+}
+
+func storeError(err error, stored, all int) error {
+	switch {
+	case err == nil:
+		return nil
+	case errors.Is(err, state.ErrTooLarge):
+		return app.Refuse("/", err.Error())
+	case stored > 0:
+		return unavailable(fmt.Errorf("%d of %d apps were changed: %w", stored, all, err))
+	default:
+		return unavailable(err)
+	}
 }
 
 // keep returns the versions that are kept when another one follows, the
@@ -209,164 +396,34 @@ func (c *core) keep(v *service) (kept, dropped []state.OldVersion, err error) {
 	return kept, nil, nil
 }
 
-// become makes a stored version the current one.
-func (c *core) become(v *service, next *app.App, versions []state.OldVersion, d *state.Deployment, kind api.ActionKind) {
-	if v == nil {
-		v = &service{}
-		c.services[next.ID] = v
-		c.relist = true
-	}
-	if v.app == nil || v.app.LastConfigChange != next.LastConfigChange {
-		v.backoff.reset()
-	}
-	v.app, v.json, v.versions = next, next.JSON(), versions
-	v.deployment, v.kind, v.finishing = d, kind, false
-	c.touch(v)
-}
-
-// restart replaces all instances by new ones of the same definition.
-func (c *core) restart(id string, force bool, to chan<- result) {
-	v := c.services[id]
-	if v == nil {
-		c.refuse(id, to, api.ErrNotFound)
-		return
-	}
-	if err := locked(v, force); err != nil {
-		c.refuse(id, to, err)
-		return
-	}
-	next := v.app.Clone()
-	next.Version = c.stamper.Next(c.now)
-	next.LastConfigChange = next.Version
-	c.store(v, next, api.RestartApplication, to)
-}
-
-// remove deletes an app. Its tombstone is what tells, also after a restart and
-// of tasks that turn up much later, that its tasks are to be killed.
-func (c *core) remove(id string, force bool, to chan<- result) {
-	v := c.services[id]
-	if v == nil {
-		c.refuse(id, to, api.ErrNotFound)
-		return
-	}
-	if err := locked(v, force); err != nil {
-		c.refuse(id, to, err)
-		return
-	}
-	version := c.stamper.Next(c.now)
-	tomb := state.Tombstone{Path: id, Deleted: c.now, Version: version.String(), Deployment: uuid.NewString()}
-	var change state.Change
-	change.DropApp(id)
-	for _, old := range v.versions {
-		change.DropVersion(id, old.Definition.Version)
-	}
-	change.PutTombstone(tomb)
-	c.submit(&change, func(err error) {
-		if err != nil {
-			c.refuse(id, to, storeError(err))
-			return
-		}
-		c.tombstones[id] = tomb
-		delete(c.services, id)
+// become makes a stored part the present state of its app.
+func (c *core) become(p *part) {
+	v := p.service
+	c.log.Info().Str(keyApp, p.id).Str(keyVersion, p.deployment.TargetVersion).Str(keyDeployment, p.deployment.ID).
+		Str(keyReason, string(p.kind)).Msg("deployment started")
+	if p.next == nil {
+		c.tombstones[p.id] = p.tombstone()
+		delete(c.services, p.id)
 		delete(c.hungry, v)
-		v.deleted, v.wanted, v.kind = true, 0, api.StopApplication
-		v.deployment = &state.Deployment{ID: tomb.Deployment, TargetVersion: tomb.Version, Started: tomb.Deleted}
+		v.deleted, v.wanted = true, 0
 		c.ending[v] = struct{}{}
 		c.relist = true
-		c.touch(v)
-		c.log.Info().Str(keyApp, id).Str(keyDeployment, tomb.Deployment).Msg("app deleted")
-		c.release(id)
-		c.reply(to, result{started: api.Started{DeploymentID: tomb.Deployment, Version: version}})
-	})
-}
-
-// finishDeployment stores that a deployment has reached its end.
-func (c *core) finishDeployment(v *service) {
-	v.finishing = true
-	d := v.deployment
-	c.exclusive(v.app.ID, func() {
-		if v.deployment == nil || v.deployment.ID != d.ID || v.deleted {
-			v.finishing = false
-			c.touch(v)
-			c.release(v.app.ID)
-			return
+	} else {
+		if v == nil {
+			v = &service{}
+			c.services[p.id] = v
+			c.relist = true
 		}
-		c.storeWithoutDeployment(v, func(err error) {
-			if err != nil {
-				c.log.Warn().Str(keyApp, v.app.ID).AnErr(keyError, err).Msg("end of deployment not stored; trying again")
-				c.after(c.config.Times.StoreRetry, func() {
-					v.finishing = false
-					c.touch(v)
-				})
-				return
-			}
-			c.log.Info().Str(keyApp, v.app.ID).Str(keyDeployment, d.ID).Dur("took", c.now.Sub(d.Started)).Msg("deployment finished")
-		})
-	})
-}
-
-// storeWithoutDeployment ends the deployment of an app where it is, and
-// releases the app.
-func (c *core) storeWithoutDeployment(v *service, done func(error)) {
-	body, err := app.Encode(v.app)
-	if err != nil {
-		c.release(v.app.ID)
-		done(err)
-		return
+		if v.app == nil || v.app.LastConfigChange != p.next.LastConfigChange {
+			v.backoff.reset()
+		}
+		v.app, v.json, v.versions = p.next, p.next.JSON(), p.kept
 	}
-	var change state.Change
-	change.PutApp(state.App{Path: v.app.ID, Definition: state.Definition{Version: v.app.Version.String(), Body: body}})
-	c.submit(&change, func(err error) {
-		if err == nil {
-			v.deployment, v.finishing = nil, false
-			c.touch(v)
-		}
-		done(err)
-		c.release(v.app.ID)
-	})
-}
-
-// cancel ends a deployment where it is, or goes back to the former version.
-func (c *core) cancel(v *service, deploymentID string, force bool, to chan<- result) {
-	id := v.app.ID
-	switch {
-	case v.deployment == nil || v.deployment.ID != deploymentID:
-		c.refuse(id, to, api.ErrNotFound)
-	case v.deleted:
-		c.refuse(id, to, &api.LockedError{App: id, Deployments: []string{deploymentID}})
-	case force:
-		c.storeWithoutDeployment(v, func(err error) {
-			if err != nil {
-				err = unavailable(err)
-			}
-			c.reply(to, result{err: err})
-		})
-	case v.deployment.PreviousVersion == "":
-		c.remove(id, true, to)
-	default:
-		at := slices.IndexFunc(v.versions, func(old state.OldVersion) bool {
-			return old.Definition.Version == v.deployment.PreviousVersion
-		})
-		if at < 0 {
-			c.refuse(id, to, fmt.Errorf("version %s of %s is no longer kept: %w", v.deployment.PreviousVersion, id, api.ErrNotFound))
-			return
-		}
-		former, err := app.Decode(v.versions[at].Definition.Body)
-		if err != nil {
-			c.refuse(id, to, fmt.Errorf("former version of %s: %w", id, err))
-			return
-		}
-		c.store(v, app.Stamp(v.app, former, c.stamper.Next(c.now)), api.RestartApplication, to)
+	v.lastDeploymentFailure = nil
+	v.kind, v.finishing = p.kind, false
+	c.setDeployment(v, p.deployment)
+	for _, i := range p.kill {
+		c.killWritten(i, killedAndScaled)
 	}
-}
-
-// countFailure notes that an instance of the version being deployed has ended
-// by itself.
-func (c *core) countFailure(i *instance) {
-	if d := i.service.deployment; d != nil && i.current() {
-		next := *d
-		next.Failed++
-		// Stored with the next write of the app: it is only a count.
-		i.service.deployment = &next
-	}
+	c.touch(v)
 }

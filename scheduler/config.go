@@ -23,6 +23,9 @@ type Config struct {
 	// KillBudget is how many tasks may be dying at once, 100 by default. More
 	// makes large scale-downs faster and mistakes larger.
 	KillBudget int
+	// GuardScaleDown refuses to scale an app down by more than half unless that
+	// is forced.
+	GuardScaleDown bool
 	// KeepVersions of an app besides the current one, 10 by default.
 	KeepVersions int
 	// Times are the scheduler's own intervals.

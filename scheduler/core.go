@@ -42,6 +42,7 @@ type core struct {
 	agents     map[string]*agent
 	offering   map[*agent]struct{} // those with offers
 	stamper    app.Stamper
+	rollouts   map[string]*rollout // by the deployment's ID
 
 	connection connection
 	// suspended while the store cannot be reached: another scheduler may lead.
@@ -86,6 +87,7 @@ func newCore(s *Scheduler, snapshot *state.Snapshot, signer *identity.Signer) (*
 		hungry:          make(map[*service]struct{}),
 		busy:            make(map[string][]func()),
 		creating:        make(map[string]bool),
+		rollouts:        make(map[string]*rollout),
 		relist:          true,
 	}
 	var err error
@@ -99,9 +101,12 @@ func newCore(s *Scheduler, snapshot *state.Snapshot, signer *identity.Signer) (*
 			c.log.Error().Str(keyApp, path).AnErr(keyError, err).Msg("definition cannot be read; the app is left alone")
 			continue
 		}
-		v := &service{app: a, json: a.JSON(), versions: snapshot.Versions[path], deployment: stored.Deployment}
-		v.kind = c.kindOf(v)
+		v := &service{app: a, json: a.JSON(), versions: snapshot.Versions[path]}
+		v.kind = kindOf(v, stored.Deployment)
 		c.services[path] = v
+		if stored.Deployment != nil {
+			c.setDeployment(v, stored.Deployment)
+		}
 		c.stamper.Observe(a.Version)
 		c.touch(v)
 	}
@@ -144,21 +149,19 @@ func (c *core) endingService(t state.Tombstone) *service {
 	}
 	a := app.Default(t.Path)
 	a.Instances = 0
-	v := &service{
-		app: a, json: a.JSON(), deleted: true, kind: api.StopApplication,
-		deployment: &state.Deployment{ID: t.Deployment, TargetVersion: t.Version, Started: t.Deleted},
-	}
+	v := &service{app: a, json: a.JSON(), deleted: true, kind: api.StopApplication}
+	c.setDeployment(v, &state.Deployment{ID: t.Deployment, TargetVersion: t.Version, Started: t.Deleted})
 	c.ending[v] = struct{}{}
 	c.relist = true
 	return v
 }
 
 // kindOf says what a loaded deployment does.
-func (c *core) kindOf(v *service) api.ActionKind {
+func kindOf(v *service, d *state.Deployment) api.ActionKind {
 	switch {
-	case v.deployment == nil || v.deployment.PreviousVersion == "":
+	case d == nil || d.PreviousVersion == "":
 		return api.StartApplication
-	case v.app.LastConfigChange == v.app.Version:
+	case v.app.LastConfigChange == v.app.Version || d.Rollback:
 		return api.RestartApplication
 	default:
 		return api.ScaleApplication
@@ -279,6 +282,16 @@ func (c *core) release(id string) {
 	waiting[0]()
 }
 
+// exclusiveAll is exclusive for several apps, in the order of their IDs, so
+// that two who want the same ones never wait for each other.
+func (c *core) exclusiveAll(ids []string, do func()) {
+	if len(ids) == 0 {
+		do()
+		return
+	}
+	c.exclusive(ids[0], func() { c.exclusiveAll(ids[1:], do) })
+}
+
 // consider decides what a service needs next.
 func (c *core) consider(v *service) {
 	if c.services[v.app.ID] != v {
@@ -298,13 +311,22 @@ func (c *core) consider(v *service) {
 		if len(v.instances) == 0 {
 			delete(c.ending, v)
 			c.relist = true
+			c.s.events.AppTerminated(v.app.ID)
+			defer c.leaveRollout(v, true)
 			c.log.Info().Str(keyApp, v.app.ID).Str(keyDeployment, v.deployment.ID).Msg("app is gone")
 		}
 		return
 	}
 	c.want(v, v.decision.Launch)
-	if v.decision.Done && v.deployment != nil && !v.finishing {
+	if v.deployment == nil || v.finishing {
+		return
+	}
+	if v.decision.Done {
 		c.finishDeployment(v)
+		return
+	}
+	if reason := c.deploymentFailure(v); reason != "" {
+		c.failDeployment(v, reason)
 	}
 }
 
@@ -347,10 +369,16 @@ func (c *core) publish() {
 		c.wasBlocked = blocked
 		maps.Copy(c.stale, c.hungry)
 	}
-	for v := range c.stale {
-		v.render(c.now, blocked)
+	if len(c.stale) > 0 || c.relist {
+		revision := c.s.shown.revision.Load() + 1
+		for v := range c.stale {
+			c.noteStall(v)
+			v.render(c.now, blocked, revision)
+		}
+		clear(c.stale)
+		// Last, so that whoever sees it sees what it counts.
+		defer c.s.shown.revision.Store(revision)
 	}
-	clear(c.stale)
 	c.s.shown.change(func(s *shown) {
 		if c.relist {
 			s.services = slices.SortedFunc(maps.Values(c.services), byID)

@@ -135,7 +135,7 @@ func killPoint(t *testing.T, at string, n int) bool {
 	}
 	put := func(a *app.App) {
 		write(a.ID, func(ctx context.Context) (api.Started, error) {
-			options := api.PutOptions{Force: true}
+			options := putOptions{Force: true}
 			if current, err := l.App(ctx, a.ID, api.Embed{}); err == nil {
 				options.Replaces = current.App.Version
 			}
@@ -316,7 +316,7 @@ func TestFenced_OldLeaderEnds(t *testing.T) {
 		if _, err := memory.Open().Lead(t.Context()); err != nil {
 			t.Fatal(err)
 		}
-		if _, err := l.Put(t.Context(), web("/b", 1), api.PutOptions{}); !errors.Is(err, api.ErrUnavailable) {
+		if _, err := l.Put(t.Context(), web("/b", 1), putOptions{}); !errors.Is(err, api.ErrUnavailable) {
 			t.Errorf("write of the old leader: %v", err)
 		}
 		err := <-l.done

@@ -62,7 +62,7 @@ func TestStore_OutageRefusesWritesAndHarmsNothing(t *testing.T) {
 		l.put(web("/a", 2))
 		l.settle()
 		memory.Before(func([]state.Op) error { return errors.New("no quorum") })
-		if _, err := l.Put(t.Context(), web("/b", 1), api.PutOptions{}); !errors.Is(err, api.ErrUnavailable) {
+		if _, err := l.Put(t.Context(), web("/b", 1), putOptions{}); !errors.Is(err, api.ErrUnavailable) {
 			t.Errorf("write: %v", err)
 		}
 		if _, err := l.App(t.Context(), "/b", api.Embed{}); !errors.Is(err, api.ErrNotFound) {

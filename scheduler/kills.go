@@ -2,6 +2,7 @@ package scheduler
 
 import (
 	"context"
+	"slices"
 
 	"pacer/scheduler/state"
 )
@@ -66,6 +67,69 @@ func (c *core) kill(i *instance, reason string) {
 		return // the launch is given up when its record has been stored
 	}
 	c.storeKill(i, reason)
+}
+
+// writeKill makes an intent to kill part of a change.
+func (i *instance) writeKill(change *state.Change, reason string) {
+	if i.killing || i.ended {
+		return
+	}
+	record := *i.record
+	record.Intent, record.Reason = state.IntentKill, reason
+	change.PutTask(&record)
+}
+
+// killWritten kills an instance of which writeKill's change is stored.
+func (c *core) killWritten(i *instance, reason string) {
+	if i.killing || i.ended {
+		return
+	}
+	record := *i.record
+	record.Intent, record.Reason = state.IntentKill, reason
+	i.record, i.killing, i.killStored, i.shown = &record, true, true, nil
+	c.kills.add(i)
+	c.touch(i.service)
+	c.log.Info().Str(keyApp, record.App).Str(keyTask, record.ID).Str(keyHost, record.Hostname).Str(keyReason, reason).Msg("task is to be killed")
+}
+
+// killTasks kills tasks that an API call names; their apps replace them.
+func (c *core) killTasks(ids []string, wipe bool, to chan<- result) {
+	const reason = "killed through the API"
+	var chosen []*instance
+	for _, id := range ids {
+		if i := c.instances[id]; i != nil && !i.killing && !i.ended {
+			chosen = append(chosen, i)
+		}
+	}
+	waiting := 0
+	var failed error
+	for group := range slices.Chunk(chosen, maxPerAccept) {
+		waiting++
+		var change state.Change
+		for _, i := range group {
+			i.writeKill(&change, reason)
+		}
+		c.submit(&change, func(err error) {
+			if err != nil {
+				failed = unavailable(err)
+			}
+			for _, i := range group {
+				if err != nil {
+					break
+				}
+				c.killWritten(i, reason)
+				if wipe && !i.unreachable.IsZero() {
+					i.inactive = true
+				}
+			}
+			if waiting--; waiting == 0 {
+				c.reply(to, result{err: failed})
+			}
+		})
+	}
+	if len(chosen) == 0 {
+		c.reply(to, result{})
+	}
 }
 
 func (c *core) storeKill(i *instance, reason string) {

@@ -173,7 +173,7 @@ func TestCancel_RollsBackOrStops(t *testing.T) {
 			t.Errorf("%d healthy, %d alive while the new version does not become healthy", healthy, alive)
 		}
 		world.behave = steady
-		if _, err := l.CancelDeployment(t.Context(), bad.DeploymentID, false); err != nil {
+		if _, err := l.CancelDeployment(t.Context(), bad.DeploymentID, nil, false); err != nil {
 			t.Fatal(err)
 		}
 		l.settle()
@@ -184,14 +184,14 @@ func TestCancel_RollsBackOrStops(t *testing.T) {
 		world.behave = func(task *fakeTask) behaviour { return behaviour{starts: time.Second, healthy: -1, dies: time.Second} }
 		stuck := l.put(web("/a", 2, version(3)))
 		time.Sleep(10 * time.Second)
-		if started, err := l.CancelDeployment(t.Context(), stuck.DeploymentID, true); err != nil || started.DeploymentID != "" {
+		if started, err := l.CancelDeployment(t.Context(), stuck.DeploymentID, nil, true); err != nil || started.DeploymentID != "" {
 			t.Errorf("forced: %+v, %v", started, err)
 		}
 		l.settle()
 		if healthy, _ := world.healthy("/a"); healthy != 2 {
 			t.Errorf("%d healthy after the deployment was stopped", healthy)
 		}
-		if _, err := l.CancelDeployment(t.Context(), stuck.DeploymentID, true); !errors.Is(err, api.ErrNotFound) {
+		if _, err := l.CancelDeployment(t.Context(), stuck.DeploymentID, nil, true); !errors.Is(err, api.ErrNotFound) {
 			t.Errorf("once more: %v", err)
 		}
 	})
@@ -209,20 +209,20 @@ func TestWrites_Refusals(t *testing.T) {
 			want func(error) bool
 		}{
 			"exists": {
-				func() error { _, err := l.Put(t.Context(), web("/a", 1), api.PutOptions{}); return err },
+				func() error { _, err := l.Put(t.Context(), web("/a", 1), putOptions{}); return err },
 				func(err error) bool { return errors.Is(err, api.ErrExists) },
 			},
 			"changed meanwhile": {
-				func() error { _, err := l.Put(t.Context(), web("/a", 1), api.PutOptions{Replaces: 1}); return err },
+				func() error { _, err := l.Put(t.Context(), web("/a", 1), putOptions{Replaces: 1}); return err },
 				func(err error) bool { return errors.Is(err, api.ErrChanged) },
 			},
 			"not there": {
-				func() error { _, err := l.Put(t.Context(), web("/x", 1), api.PutOptions{Replaces: 1}); return err },
+				func() error { _, err := l.Put(t.Context(), web("/x", 1), putOptions{Replaces: 1}); return err },
 				func(err error) bool { return errors.Is(err, api.ErrNotFound) },
 			},
 			"locked": {
 				func() error {
-					_, err := l.Put(t.Context(), web("/a", 1), api.PutOptions{Replaces: slow.Version})
+					_, err := l.Put(t.Context(), web("/a", 1), putOptions{Replaces: slow.Version})
 					return err
 				},
 				func(err error) bool { return errors.As(err, &locked) && locked.Deployments[0] == slow.DeploymentID },
@@ -232,12 +232,12 @@ func TestWrites_Refusals(t *testing.T) {
 				func(err error) bool { return errors.As(err, &locked) },
 			},
 			"below another": {
-				func() error { _, err := l.Put(t.Context(), web("/a/b", 1), api.PutOptions{}); return err },
+				func() error { _, err := l.Put(t.Context(), web("/a/b", 1), putOptions{}); return err },
 				func(err error) bool { return errors.As(err, &invalid) && invalid.Problems[0].Path == "/id" },
 			},
 			"user": {
 				func() error {
-					_, err := l.Put(t.Context(), web("/root", 1, func(a *app.App) { a.User = "root" }), api.PutOptions{})
+					_, err := l.Put(t.Context(), web("/root", 1, func(a *app.App) { a.User = "root" }), putOptions{})
 					return err
 				},
 				func(err error) bool { return errors.As(err, &invalid) && invalid.Problems[0].Path == "/user" },
@@ -251,7 +251,7 @@ func TestWrites_Refusals(t *testing.T) {
 				t.Errorf("%s: %v", name, err)
 			}
 		}
-		same, err := l.Put(t.Context(), web("/a", 100), api.PutOptions{Replaces: slow.Version})
+		same, err := l.Put(t.Context(), web("/a", 100), putOptions{Replaces: slow.Version})
 		if err != nil || same.Version != slow.Version || same.DeploymentID == slow.DeploymentID {
 			t.Errorf("put of the same: %+v, %v", same, err)
 		}

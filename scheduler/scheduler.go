@@ -10,6 +10,7 @@ import (
 	"github.com/rs/zerolog"
 	"golang.org/x/sync/errgroup"
 
+	"pacer/scheduler/api"
 	"pacer/scheduler/identity"
 	"pacer/scheduler/master"
 	"pacer/scheduler/state"
@@ -30,6 +31,7 @@ type Scheduler struct {
 	calls   *calls
 	core    *core
 	shown   *shown
+	events  *api.Events
 }
 
 // Open takes the lead of a state and loads it; from then on reads are served.
@@ -51,6 +53,7 @@ func Open(ctx context.Context, config Config, store state.Store, client Mesos, k
 	s := &Scheduler{
 		config: config, log: log, mesos: client, journal: journal,
 		keys: make(map[string]ed25519.PublicKey), inbox: newInbox(), calls: newCalls(), shown: newShown(config),
+		events: api.NewEvents(),
 	}
 	var first state.Change
 	if key, err = chooseKey(key, snapshot, &first); err != nil {
@@ -115,6 +118,7 @@ func resetFramework(snapshot *state.Snapshot, change *state.Change) {
 // Run subscribes and schedules until ctx ends (then it returns nil), or until
 // it cannot or must not go on. Tasks are never harmed by its end.
 func (s *Scheduler) Run(ctx context.Context) error {
+	defer s.events.Close()
 	group, ctx := errgroup.WithContext(ctx)
 	group.Go(func() error { return s.journal.Run(ctx) })
 	group.Go(func() error { s.calls.run(ctx); return nil })

@@ -66,9 +66,30 @@ func (l *life) end() {
 	}
 }
 
+// putOptions are those of a change of one app.
+type putOptions struct {
+	Replaces app.Version
+	Force    bool
+}
+
+// Put is a change of one app.
+func (l *life) Put(ctx context.Context, a *app.App, options putOptions) (api.Started, error) {
+	return l.Change(ctx, []api.Edit{{ID: a.ID, Next: a, Replaces: options.Replaces}}, api.ChangeOptions{Force: options.Force})
+}
+
+// Restart is a restart of one app.
+func (l *life) Restart(ctx context.Context, id string, force bool) (api.Started, error) {
+	return l.Change(ctx, []api.Edit{{ID: id, Restart: true}}, api.ChangeOptions{Force: force})
+}
+
+// Delete is the deletion of one app.
+func (l *life) Delete(ctx context.Context, id string, force bool) (api.Started, error) {
+	return l.Change(ctx, []api.Edit{{ID: id, Delete: true}}, api.ChangeOptions{Force: force})
+}
+
 func (l *life) put(a *app.App) api.Started {
 	l.t.Helper()
-	options := api.PutOptions{Force: true}
+	options := putOptions{Force: true}
 	if current, err := l.App(l.t.Context(), a.ID, api.Embed{}); err == nil {
 		options.Replaces = current.App.Version
 	}

@@ -30,6 +30,10 @@ type service struct {
 	decision    deploy.Decision
 	finishing   bool // the end of the deployment is being stored
 	lastFailure *api.TaskFailure
+	// lastDeploymentFailure is nil once another deployment has begun.
+	lastDeploymentFailure *api.DeploymentFailure
+	// stalled is why its deployment cannot go on, or empty.
+	stalled string
 
 	// wanted instances that are not placed yet, and why.
 	wanted       int
@@ -144,9 +148,12 @@ func (s *service) counts() api.Counts {
 }
 
 // render makes the view anew.
-func (s *service) render(now time.Time, blocked string) {
+func (s *service) render(now time.Time, blocked string, revision uint64) {
 	v := &view{
-		status:   api.AppStatus{App: s.app, JSON: s.json, Counts: s.counts(), LastTaskFailure: s.lastFailure},
+		status: api.AppStatus{
+			App: s.app, JSON: s.json, Counts: s.counts(), LastTaskFailure: s.lastFailure,
+			LastDeploymentFailure: s.lastDeploymentFailure, Revision: revision,
+		},
 		versions: s.versions,
 	}
 	for _, i := range s.instances {
@@ -162,7 +169,7 @@ func (s *service) render(now time.Time, blocked string) {
 		v.status.Deployments = []string{d.ID}
 		v.deployment = &api.Deployment{
 			ID: d.ID, Version: target, Started: d.Started,
-			Actions: []api.Action{{AppID: s.app.ID, Kind: s.kind, Progress: s.decision.Progress(s.target())}},
+			Actions: []api.Action{{AppID: s.app.ID, Kind: s.kind, Progress: s.decision.Progress(s.target()), Stalled: s.stalled}},
 		}
 	}
 	if s.wanted > 0 && !s.deleted {
@@ -187,10 +194,15 @@ func (s *service) queueItem(now time.Time, blocked string) *api.QueueItem {
 		for _, r := range w.Rejections {
 			item.Rejections = append(item.Rejections, api.Rejection{Reason: string(r.Reason), Declined: r.Declined, Processed: r.Processed})
 		}
+		for _, f := range w.Constraints {
+			item.Constraints = append(item.Constraints, api.ConstraintRejection{Constraint: f.Constraint, Declined: f.Declined})
+		}
 	}
 	switch {
 	case blocked != "":
 		item.Reason = blocked
+	case s.stalled != "":
+		item.Reason = s.stalled
 	case s.backoff.waits(now):
 		item.Reason = "backoff until " + s.backoff.until.UTC().Format(time.RFC3339) + ", because instances keep failing"
 	}

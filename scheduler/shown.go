@@ -2,6 +2,7 @@ package scheduler
 
 import (
 	"sync"
+	"sync/atomic"
 
 	"pacer/scheduler/api"
 )
@@ -15,6 +16,9 @@ type shown struct {
 	info     api.Info
 	tasks    int
 	ready    string // what is missing, or empty
+
+	// revision counts changes of what is shown.
+	revision atomic.Uint64
 }
 
 func newShown(config Config) *shown {

@@ -79,6 +79,7 @@ func (c *core) alive(i *instance, status mesos.TaskStatus) {
 	}
 	returned := !i.unreachable.IsZero()
 	was := i.phase()
+	changed := !i.heard && !i.restored || i.state != st || returned
 	i.stage = launched
 	i.heard = true
 	i.state = st
@@ -103,6 +104,9 @@ func (c *core) alive(i *instance, status mesos.TaskStatus) {
 	if reason := labelled(status, payload.LabelRestart); reason != "" {
 		i.restart = true
 		c.log.Info().Str(keyApp, i.record.App).Str(keyTask, i.record.ID).Str(keyReason, reason).Msg("executor asks for a replacement")
+	}
+	if changed {
+		c.s.events.StatusUpdate(i.show(), status.GetMessage())
 	}
 	if was != i.phase() {
 		c.log.Info().Str(keyApp, i.record.App).Str(keyTask, i.record.ID).Str(keyHost, i.record.Hostname).
@@ -146,6 +150,8 @@ func (c *core) takeHealth(i *instance, status mesos.TaskStatus) {
 	} else {
 		i.doomed = false
 	}
+	i.shown = nil
+	c.s.events.HealthChanged(i.show())
 	c.log.Info().Str(keyApp, i.record.App).Str(keyTask, i.record.ID).Bool("healthy", *status.Healthy).Str(keyMessage, i.cause).Msg("health changed")
 }
 
@@ -159,6 +165,7 @@ func (c *core) lost(i *instance, since time.Time, grace time.Duration) {
 	i.unreachable = since
 	i.shown = nil
 	i.heard = true
+	c.s.events.StatusUpdate(i.show(), "the agent cannot be reached")
 	c.kills.unbudget(i)
 	c.log.Warn().Str(keyApp, i.record.App).Str(keyTask, i.record.ID).Str(keyAgent, i.record.AgentID).Msg("task is unreachable")
 	strategy := i.service.app.Unreachable
@@ -237,6 +244,7 @@ func (c *core) terminal(i *instance, status mesos.TaskStatus) {
 		})
 		c.countFailure(i)
 	}
+	c.publishEnd(i, status)
 	if reasonIs(status, mesos.REASON_AGENT_DRAINING) {
 		c.agent(i.record.AgentID).draining = true
 	}

@@ -29,7 +29,7 @@ func TestService_DeployRollScaleDelete(t *testing.T) {
 	if got := w.answers("/shop/web"); got["2"] != 2 {
 		t.Errorf("answers of versions: %v", got)
 	}
-	if _, err := w.scheduler.Delete(t.Context(), "/shop/web", false); err != nil {
+	if _, err := w.scheduler.Change(t.Context(), []api.Edit{{ID: "/shop/web", Delete: true}}, api.ChangeOptions{}); err != nil {
 		t.Fatal(err)
 	}
 	w.until("all instances are gone", func() bool {
@@ -84,7 +84,7 @@ func TestAgentLoss_IsReplacedAndTheReturnIsCleanedUp(t *testing.T) {
 		a.Constraints = []app.Constraint{{Field: "hostname", Operator: app.Like, Value: ".*"}}
 	}))
 	w.deployed("/web", 3)
-	lost := w.status("/web").Tasks[0]
+	lost := *w.status("/web").Tasks[0]
 	for _, node := range w.cluster.Nodes() {
 		if node.ID() != lost.AgentID {
 			continue

@@ -108,11 +108,11 @@ func (w *world) put(a *app.App) api.Started {
 	w.t.Helper()
 	ctx, cancel := context.WithTimeout(w.t.Context(), patience)
 	defer cancel()
-	options := api.PutOptions{Force: true}
+	edit := api.Edit{ID: a.ID, Next: a}
 	if current, err := w.scheduler.App(ctx, a.ID, api.Embed{}); err == nil {
-		options.Replaces = current.App.Version
+		edit.Replaces = current.App.Version
 	}
-	started, err := w.scheduler.Put(ctx, a, options)
+	started, err := w.scheduler.Change(ctx, []api.Edit{edit}, api.ChangeOptions{Force: true})
 	if err != nil {
 		w.t.Fatalf("put %s: %v", a.ID, err)
 	}

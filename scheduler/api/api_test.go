@@ -131,7 +131,7 @@ func TestApps_LifeOfAnApp(t *testing.T) {
 		`{"tasks":[{"id":"hello.2","appId":"/hello","host":"node2","slaveId":"a2","state":"TASK_STAGING","stagedAt":"2026-03-01T12:00:05.000Z","version":"","ports":[],"servicePorts":[0],"ipAddresses":[]}]}`)
 
 	r = s.do("PUT", "/v2/apps/hello", `{"instances":3}`)
-	want(t, r, 200, `{"version":"2026-03-01T12:00:02.000Z","deploymentId":"`+second+`"}`)
+	want(t, r, 200, `{"version":"2026-03-01T12:00:02.000Z","deploymentId":"`+second+`","changes":[{"app":"/hello","action":"ScaleApplication","restarts":0,"instancesFrom":2,"instancesTo":3}]}`)
 	if got := r.Header().Get("Marathon-Deployment-Id"); got != second {
 		t.Errorf("PUT names deployment %q", got)
 	}
@@ -143,13 +143,13 @@ func TestApps_LifeOfAnApp(t *testing.T) {
 	expect(t, "version.json", s.must("GET", "/v2/apps/hello/versions/2026-03-01T12:00:01.000Z", "").Body.Bytes())
 
 	s.backend.Finish()
-	want(t, s.do("PUT", "/v2/apps/hello", `{"version":"2026-03-01T12:00:01.000Z"}`), 200, `{"version":"2026-03-01T12:00:03.000Z","deploymentId":"`+third+`"}`)
+	want(t, s.do("PUT", "/v2/apps/hello", `{"version":"2026-03-01T12:00:01.000Z"}`), 200, `{"version":"2026-03-01T12:00:03.000Z","deploymentId":"`+third+`","changes":[{"app":"/hello","action":"ScaleApplication","restarts":0,"instancesFrom":3,"instancesTo":2}]}`)
 	if a := s.backend.Current("/hello"); a.Instances != 2 {
 		t.Errorf("rollback made %s", a.JSON())
 	}
 	s.backend.Finish()
-	want(t, s.do("POST", "/v2/apps/hello/restart", ""), 200, `{"version":"2026-03-01T12:00:04.000Z","deploymentId":"00000000-0000-4000-8000-000000000004"}`)
-	want(t, s.do("DELETE", "/v2/apps/hello", ""), 200, `{"version":"2026-03-01T12:00:05.000Z","deploymentId":"00000000-0000-4000-8000-000000000005"}`)
+	want(t, s.do("POST", "/v2/apps/hello/restart", ""), 200, `{"version":"2026-03-01T12:00:04.000Z","deploymentId":"00000000-0000-4000-8000-000000000004","changes":[{"app":"/hello","action":"RestartApplication","restarts":2}]}`)
+	want(t, s.do("DELETE", "/v2/apps/hello", ""), 200, `{"version":"2026-03-01T12:00:05.000Z","deploymentId":"00000000-0000-4000-8000-000000000005","changes":[{"app":"/hello","action":"StopApplication","restarts":2}]}`)
 	want(t, s.do("GET", "/v2/apps/hello", ""), 404, `{"message":"App '/hello' does not exist"}`)
 	want(t, s.do("GET", "/v2/apps", ""), 200, `{"apps":[]}`)
 }
@@ -312,7 +312,7 @@ func TestP12_MistakesOfClients(t *testing.T) {
 		"unknown deployment":   {"DELETE", "/v2/deployments/none", "", 404, `{"message":"DeploymentPlan none does not exist"}`},
 		"unknown address":      {"GET", "/v2/nothing", "", 404, `{"message":"There is nothing at /v2/nothing"}`},
 		"pods":                 {"HEAD", "/v2/pods", "", 404, `{"message":"There is nothing at /v2/pods"}`},
-		"wrong method":         {"DELETE", "/v2/apps", "", 405, `{"message":"DELETE is not possible at /v2/apps, only GET, POST"}`},
+		"wrong method":         {"DELETE", "/v2/apps", "", 405, `{"message":"DELETE is not possible at /v2/apps, only GET, PATCH, POST, PUT"}`},
 		"post to an app":       {"POST", "/v2/apps/hello", `{}`, 405, `{"message":"POST is not possible at /v2/apps/hello, only DELETE, GET, PATCH, PUT"}`},
 		"force of no kind":     {"DELETE", "/v2/apps/hello?force=maybe", "", 400, `{"message":"The query's force is neither true nor false"}`},
 		"status of no kind":    {"GET", "/v2/tasks?status=lost", "", 400, `{"message":"The query's status is neither running nor staging"}`},
@@ -358,7 +358,7 @@ func (brokenReader) Read([]byte) (int, error) { return 0, io.ErrUnexpectedEOF }
 func TestApps_LockedAppTakesForce(t *testing.T) {
 	s := newServer(t)
 	s.must("POST", "/v2/apps", hello)
-	want(t, s.do("PUT", "/v2/apps/hello?force=true", `{"instances":5}`), 200, `{"version":"2026-03-01T12:00:02.000Z","deploymentId":"`+second+`"}`)
+	want(t, s.do("PUT", "/v2/apps/hello?force=true", `{"instances":5}`), 200, `{"version":"2026-03-01T12:00:02.000Z","deploymentId":"`+second+`","changes":[{"app":"/hello","action":"ScaleApplication","restarts":0,"instancesFrom":2,"instancesTo":5}]}`)
 	// Deleting is forced unless told otherwise, as in Marathon.
 	if r := s.do("DELETE", "/v2/apps/hello?force=false", ""); r.Code != 409 {
 		t.Errorf("DELETE without force: %d %s", r.Code, r.Body)

@@ -8,12 +8,11 @@ import (
 	"net/url"
 	"slices"
 	"strings"
+	"time"
 
+	"pacer/scheduler/access"
 	"pacer/scheduler/app"
 )
-
-// maxTries of a change that others overtake.
-const maxTries = 10
 
 // routeApps routes what is below /v2/apps/. IDs contain slashes, so what
 // comes after the ID is told from it by its last parts.
@@ -36,9 +35,18 @@ func (s *server) routeApps(mux *http.ServeMux) {
 		case last == "restart" && parent != "":
 			name += "/restart"
 			m[http.MethodPost] = withID(app.CanonicalID(parent), s.restartApp)
+		case last == "tasks" && strings.HasSuffix(parent, "*"):
+			name += "/*/tasks"
+			m[http.MethodGet] = withID(app.CanonicalID(strings.TrimSuffix(parent, "*")), s.groupTasks)
 		case last == "tasks" && parent != "":
 			name += "/tasks"
 			m[http.MethodGet] = withID(app.CanonicalID(parent), s.appTasks)
+			m[http.MethodDelete] = withID(app.CanonicalID(parent), s.killAppTasks)
+		// No part of an ID can be "tasks" at its end, and task IDs have no slash.
+		case strings.HasSuffix(parent, "/tasks") && strings.Contains(last, "."):
+			name += "/tasks/{task}"
+			id := app.CanonicalID(strings.TrimSuffix(parent, "/tasks"))
+			m[http.MethodDelete] = func(w http.ResponseWriter, r *http.Request) error { return s.killTask(w, r, id, last) }
 		case last == "versions" && parent != "":
 			name += "/versions"
 			m[http.MethodGet] = withID(app.CanonicalID(parent), s.appVersions)
@@ -86,9 +94,13 @@ func (s *server) writeApps(w http.ResponseWriter, r *http.Request, prefix string
 		return err
 	}
 	parts := newParts(query)
+	if !parts.stats && s.unchanged(w, r, s.listTag(r)) {
+		return nil
+	}
+	allowed := s.mayView(r)
 	list := newList(w, "apps")
 	err = s.backend.Apps(r.Context(), parts.embed(), func(status AppStatus) bool {
-		if !strings.HasPrefix(status.App.ID, prefix) || !filter.match(status.App) {
+		if !strings.HasPrefix(status.App.ID, prefix) || !allowed(status.App.ID) || !filter.match(status.App) {
 			return true
 		}
 		return list.add(func(b []byte) []byte { return appendApp(b, &status, parts) })
@@ -97,11 +109,17 @@ func (s *server) writeApps(w http.ResponseWriter, r *http.Request, prefix string
 }
 
 func (s *server) showApp(w http.ResponseWriter, r *http.Request, id string) error {
+	if err := s.demand(r, access.View, id); err != nil {
+		return err
+	}
 	parts := newParts(r.URL.Query())
 	parts.tasks, parts.lastFailure = true, true
 	status, err := s.backend.App(r.Context(), id, parts.embed())
 	if err != nil {
 		return orNoApp(err, id)
+	}
+	if !parts.stats && s.unchanged(w, r, s.appTag(&status)) {
+		return nil
 	}
 	body := append([]byte(`{"app":`), appendApp(nil, &status, parts)...)
 	setJSON(w)
@@ -110,11 +128,11 @@ func (s *server) showApp(w http.ResponseWriter, r *http.Request, id string) erro
 }
 
 func (s *server) createApp(w http.ResponseWriter, r *http.Request) error {
-	force, err := flag(r, "force", false)
+	data, err := readBody(r)
 	if err != nil {
 		return err
 	}
-	body, err := readBody(r)
+	body, err := app.ReadBody(data)
 	if err != nil {
 		return err
 	}
@@ -122,18 +140,25 @@ func (s *server) createApp(w http.ResponseWriter, r *http.Request) error {
 	if err != nil {
 		return err
 	}
-	started, err := s.backend.Put(r.Context(), next, PutOptions{Force: force})
+	change := func(context.Context) ([]Edit, error) { return []Edit{{ID: next.ID, Next: next}}, nil }
+	started, effects, err := s.apply(r, change)
 	if errors.Is(err, ErrExists) {
 		return refuse(http.StatusConflict, "An app with id [%s] already exists.", next.ID)
 	}
 	if err != nil {
 		return err
 	}
+	if started == nil {
+		return replyDryRun(w, effects)
+	}
 	w.Header().Set(deploymentHeader, started.DeploymentID)
 	w.Header().Set("Location", "/v2/apps"+next.ID)
 	setJSON(w)
 	w.WriteHeader(http.StatusCreated)
-	status := *started.App
+	status := AppStatus{App: next, JSON: next.JSON()}
+	if len(started.Apps) > 0 { // it may have been deleted again by now
+		status = started.Apps[0]
+	}
 	// DC/OS' command line waits for the deployment that it reads here, which
 	// may have ended by now.
 	if !slices.Contains(status.Deployments, started.DeploymentID) {
@@ -155,90 +180,136 @@ func (s *server) patchApp(w http.ResponseWriter, r *http.Request, id string) err
 	return s.changeApp(w, r, id, true, false)
 }
 
-// changeApp reads the app, changes the copy and puts it back, again when
-// somebody else was faster.
 func (s *server) changeApp(w http.ResponseWriter, r *http.Request, id string, partial, create bool) error {
-	force, err := flag(r, "force", false)
+	data, err := readBody(r)
 	if err != nil {
 		return err
 	}
-	body, err := readBody(r)
+	body, err := app.ReadBody(data)
 	if err != nil {
 		return err
 	}
-	for range maxTries {
-		status := http.StatusOK
-		options := PutOptions{Force: force}
-		current, err := s.backend.App(r.Context(), id, Embed{})
-		switch {
-		case err == nil:
-			options.Replaces = current.App.Version
-		case errors.Is(err, ErrNotFound):
-			status = http.StatusCreated
-		default:
-			return err
-		}
-		next, err := s.next(r.Context(), id, body, current.App, partial, create)
-		if err != nil {
-			return err
-		}
-		started, err := s.backend.Put(r.Context(), next, options)
-		if errors.Is(err, ErrChanged) || errors.Is(err, ErrExists) || errors.Is(err, ErrNotFound) {
-			continue
-		}
-		if err != nil {
-			return err
-		}
-		if status == http.StatusCreated {
-			w.Header().Set("Location", "/v2/apps"+id)
-		}
-		return replyStarted(w, status, started)
+	created := false
+	started, effects, err := s.apply(r, func(ctx context.Context) ([]Edit, error) {
+		edit, err := s.edit(ctx, r, id, body, partial, create)
+		created = edit.Replaces == 0
+		return []Edit{edit}, err
+	})
+	if err != nil {
+		return err
 	}
-	return ErrChanged
+	status := http.StatusOK
+	if created && started != nil {
+		status = http.StatusCreated
+		w.Header().Set("Location", "/v2/apps"+id)
+	}
+	return replyStarted(w, status, started, effects)
 }
 
-// next is the app that body makes of current, which is nil for a new one.
-func (s *server) next(ctx context.Context, id string, body *app.Body, current *app.App, partial, create bool) (*app.App, error) {
+// putApps and patchApps change many apps as one deployment.
+func (s *server) putApps(w http.ResponseWriter, r *http.Request) error {
+	partial, err := flag(r, "partialUpdate", true)
+	if err != nil {
+		return err
+	}
+	return s.changeApps(w, r, partial, true)
+}
+
+func (s *server) patchApps(w http.ResponseWriter, r *http.Request) error {
+	return s.changeApps(w, r, true, false)
+}
+
+func (s *server) changeApps(w http.ResponseWriter, r *http.Request, partial, create bool) error {
+	data, err := readBody(r)
+	if err != nil {
+		return err
+	}
+	bodies, err := app.ReadBodies(data)
+	if err != nil {
+		return err
+	}
+	started, effects, err := s.apply(r, func(ctx context.Context) ([]Edit, error) {
+		var edits []Edit
+		var problems problems
+		for _, body := range bodies {
+			edit, err := s.edit(ctx, nil, body.ID(), body, partial, create)
+			if !problems.take(err) {
+				return nil, err
+			}
+			edits = append(edits, edit)
+		}
+		return edits, problems.err()
+	})
+	if err != nil {
+		return err
+	}
+	return replyStarted(w, http.StatusOK, started, effects)
+}
+
+// edit is what body does with the app of that ID. Conditions of r are applied,
+// unless that is nil.
+func (s *server) edit(ctx context.Context, r *http.Request, id string, body *app.Body, partial, create bool) (Edit, error) {
+	edit := Edit{ID: id, At: body.At()}
+	current, err := s.backend.App(ctx, id, Embed{})
+	if err != nil && !errors.Is(err, ErrNotFound) {
+		return edit, err
+	}
+	if err := condition(r, current.App); err != nil {
+		return edit, err
+	}
 	version, rollback, err := body.Rollback()
 	switch {
 	case err != nil:
-		return nil, err
-	case current == nil && (rollback || !create):
-		return nil, noApp(id)
-	case rollback:
-		next, err := s.backend.AppVersion(ctx, id, version)
-		if errors.Is(err, ErrNotFound) {
-			return nil, noVersion(id, version.String())
-		}
-		return next, err
-	case current == nil || !partial:
-		return body.App(id)
+		return edit, err
+	case current.App == nil && (rollback || !create):
+		return edit, noApp(id)
+	case current.App == nil:
+		edit.Sought = true
+		edit.Next, err = body.App(id)
+		return edit, err
 	}
-	return body.Onto(current)
+	edit.Replaces = current.App.Version
+	switch {
+	case rollback:
+		edit.Former = true
+		edit.Next, err = s.backend.AppVersion(ctx, id, version)
+		if errors.Is(err, ErrNotFound) {
+			err = noVersion(id, version.String())
+		}
+	case !partial:
+		edit.Next, err = body.App(id)
+	default:
+		edit.Next, err = body.Onto(current.App)
+	}
+	return edit, err
 }
 
 func (s *server) restartApp(w http.ResponseWriter, r *http.Request, id string) error {
-	force, err := flag(r, "force", false)
-	if err != nil {
-		return err
-	}
-	started, err := s.backend.Restart(r.Context(), id, force)
-	if err != nil {
-		return orNoApp(err, id)
-	}
-	return replyStarted(w, http.StatusOK, started)
+	return s.editExisting(w, r, id, Edit{ID: id, Restart: true})
 }
 
 func (s *server) deleteApp(w http.ResponseWriter, r *http.Request, id string) error {
-	force, err := flag(r, "force", true)
-	if err != nil {
-		return err
-	}
-	started, err := s.backend.Delete(r.Context(), id, force)
+	return s.editExisting(w, r, id, Edit{ID: id, Delete: true})
+}
+
+func (s *server) editExisting(w http.ResponseWriter, r *http.Request, id string, edit Edit) error {
+	started, effects, err := s.apply(r, func(ctx context.Context) ([]Edit, error) {
+		if r.Header.Get("If-Match") != "" {
+			current, err := s.backend.App(ctx, id, Embed{})
+			if err != nil && !errors.Is(err, ErrNotFound) {
+				return nil, err
+			}
+			if err := condition(r, current.App); err != nil {
+				return nil, err
+			}
+			edit.Replaces = current.App.Version
+		}
+		return []Edit{edit}, nil
+	})
 	if err != nil {
 		return orNoApp(err, id)
 	}
-	return replyStarted(w, http.StatusOK, started)
+	return replyStarted(w, http.StatusOK, started, effects)
 }
 
 func noVersion(id, version string) error {
@@ -246,6 +317,9 @@ func noVersion(id, version string) error {
 }
 
 func (s *server) appVersions(w http.ResponseWriter, r *http.Request, id string) error {
+	if err := s.demand(r, access.View, id); err != nil {
+		return err
+	}
 	versions, err := s.backend.Versions(r.Context(), id)
 	if err != nil {
 		return orNoApp(err, id)
@@ -260,6 +334,9 @@ func (s *server) appVersion(w http.ResponseWriter, r *http.Request, id, text str
 	version, err := app.ParseVersion(text)
 	if err != nil {
 		return refuse(http.StatusBadRequest, "%s", err)
+	}
+	if err := s.demand(r, access.View, id); err != nil {
+		return err
 	}
 	a, err := s.backend.AppVersion(r.Context(), id, version)
 	if errors.Is(err, ErrNotFound) {
@@ -279,11 +356,14 @@ type parts struct {
 	tasks       bool
 	lastFailure bool
 	readiness   bool
+	stats       bool
+	now         time.Time // for stats
 }
 
 // newParts reads "embed": Marathon's names with or without what they are
 // parts of. Unknown ones are ignored, as Marathon does.
 func newParts(query url.Values) (p parts) {
+	p.now = time.Now()
 	for _, name := range query["embed"] {
 		for _, prefix := range []string{"group.apps.", "apps.", "app."} {
 			name = strings.TrimPrefix(name, prefix)
@@ -297,12 +377,14 @@ func newParts(query url.Values) (p parts) {
 			p.tasks, p.lastFailure = true, true
 		case "readiness":
 			p.readiness = true
+		case "taskStats":
+			p.stats = true
 		}
 	}
 	return p
 }
 
-func (p parts) embed() Embed { return Embed{Tasks: p.tasks} }
+func (p parts) embed() Embed { return Embed{Tasks: p.tasks || p.stats} }
 
 // list streams {"name":[...]} without holding more than a buffer of it.
 type list struct {

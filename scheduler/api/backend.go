@@ -33,16 +33,18 @@ type Backend interface {
 	// may ask the store.
 	AppVersion(ctx context.Context, id string, version app.Version) (*app.App, error)
 
-	// Put stores next, whose Version, LastConfigChange and LastScaling it
-	// stamps on a copy, and starts its deployment. A next that equals what is
-	// stored changes nothing and is answered with a deployment that has ended.
-	Put(ctx context.Context, next *app.App, options PutOptions) (Started, error)
-	// Restart replaces all instances of an app by new ones of the same
-	// definition.
-	Restart(ctx context.Context, id string, force bool) (Started, error)
-	// Delete removes an app and ends its instances; a running deployment of
-	// it ends, if force, and else is a LockedError.
-	Delete(ctx context.Context, id string, force bool) (Started, error)
+	// Change makes all edits as one deployment. Each is a part of its own that
+	// waits for no other; one that changes nothing is none. If any of them is
+	// refused, none is made. Versions are stamped on copies. When nothing at
+	// all changes, Started is a deployment that has ended.
+	Change(ctx context.Context, edits []Edit, options ChangeOptions) (Started, error)
+	// Kill ends tasks, which are replaced as far as their apps want; IDs that
+	// no task has are left out. With wipe, those that cannot be reached are
+	// given up at once.
+	Kill(ctx context.Context, taskIDs []string, wipe bool) error
+	// ResetDelay ends the backoff of an app of which instances wait, or fails
+	// with ErrNotFound.
+	ResetDelay(ctx context.Context, id string) error
 
 	// Tasks yields all tasks, those of an app together, until yield returns
 	// false.
@@ -52,11 +54,18 @@ type Backend interface {
 	// good has ended.
 	Deployments(ctx context.Context) ([]Deployment, error)
 	// CancelDeployment ends a deployment: with force where it is, and Started
-	// is zero, else by deploying the former version again.
-	CancelDeployment(ctx context.Context, id string, force bool) (Started, error)
+	// is zero, else by deploying the former versions again. Only the parts
+	// that change the given apps are ended; none given means all.
+	CancelDeployment(ctx context.Context, id string, apps []string, force bool) (Started, error)
 
 	// Queue is what waits to be launched and why, in order of app IDs.
 	Queue(ctx context.Context) ([]QueueItem, error)
+
+	// Revision differs whenever something that Apps, Tasks or Deployments
+	// return has changed since.
+	Revision() uint64
+	// Events of what the scheduler does.
+	Events() *Events
 
 	// Info is about the scheduler itself.
 	Info(ctx context.Context) (Info, error)
@@ -91,14 +100,40 @@ func (e *LockedError) Error() string {
 	return fmt.Sprintf("App is locked by one or more deployments. Override with the option '?force=true'. View details at '/v2/deployments/<DEPLOYMENT_ID>'. App: %s, deployments: %s", e.App, strings.Join(e.Deployments, ", "))
 }
 
-// PutOptions say what a change was made from.
-type PutOptions struct {
-	// Replaces is the version that the change was made from; zero means that
-	// the app must not exist yet. Put fails with ErrChanged or ErrExists.
+// Edit is what a change does with one app. Exactly one of Next, Restart and
+// Delete is set.
+type Edit struct {
+	// ID of the app.
+	ID string
+	// At is where the edit stands in a request's body, e.g. "(2)": the
+	// beginning of paths in an [*app.Error].
+	At string
+	// Replaces is the version that the edit was made from. Zero means for
+	// Next that the app must not exist yet, and otherwise any version. The
+	// change fails with ErrChanged or ErrExists.
 	Replaces app.Version
-	// Force ends the running deployment of the app, if any, instead of
+	// Next definition of the app.
+	Next *app.App
+	// Sought is set if the app was looked for and not found before it was
+	// decided to create it.
+	Sought bool
+	// Former is set when Next is an older version of the app that is kept:
+	// instances of it that still run are not replaced.
+	Former bool
+	// Kill are IDs of the app's tasks that are to end with this edit.
+	Kill []string
+	// Restart replaces all instances by new ones of the same definition.
+	Restart bool
+	// Delete removes the app and ends its instances.
+	Delete bool
+}
+
+// ChangeOptions are about all edits of a change.
+type ChangeOptions struct {
+	// Force ends the running deployments of the apps, if any, instead of
 	// failing with a LockedError. Changing only the number of instances while
-	// such a deployment runs needs it too.
+	// such a deployment runs needs it too, and so does scaling down by more
+	// than half where the operator guards that.
 	Force bool
 }
 
@@ -106,10 +141,10 @@ type PutOptions struct {
 type Started struct {
 	// DeploymentID is a UUID.
 	DeploymentID string
-	// Version that was stamped; for Delete the time of the deletion.
+	// Version that was stamped; after a deletion its time.
 	Version app.Version
-	// App as it is now; nil for Delete.
-	App *AppStatus
+	// Apps as they are now, in the order of the edits, without deleted ones.
+	Apps []AppStatus
 }
 
 // Embed asks for parts of an [AppStatus] that cost something.
@@ -126,10 +161,15 @@ type AppStatus struct {
 	Counts Counts
 	// Deployments are the IDs of those that change the app now.
 	Deployments []string
-	// Tasks of the app if they were asked for.
-	Tasks []Task
+	// Tasks of the app if they were asked for, oldest first.
+	Tasks []*Task
 	// LastTaskFailure is nil if no task of the app has failed.
 	LastTaskFailure *TaskFailure
+	// LastDeploymentFailure is nil unless the last deployment of the app has
+	// failed for good.
+	LastDeploymentFailure *DeploymentFailure
+	// Revision differs whenever anything of this has changed.
+	Revision uint64
 }
 
 // Counts of an app's instances by what is known of them. A task that has been
@@ -187,6 +227,16 @@ type TaskFailure struct {
 	Timestamp time.Time
 }
 
+// DeploymentFailure is why a deployment was given up.
+type DeploymentFailure struct {
+	DeploymentID string
+	// Version that the deployment was to lead to.
+	Version app.Version
+	// Message says why, and what was done about it.
+	Message   string
+	Timestamp time.Time
+}
+
 // Deployment is a change on its way.
 type Deployment struct {
 	ID string
@@ -203,6 +253,9 @@ type Action struct {
 	Kind  ActionKind
 	// Progress is one line for people, e.g. "3 of 5 instances replaced".
 	Progress string
+	// Stalled says why the action cannot go on and what would help; empty
+	// while it can.
+	Stalled string
 }
 
 // ActionKind as Marathon names it.
@@ -239,6 +292,15 @@ type QueueItem struct {
 	// Rejections count, per reason in the order in which they are tested, how
 	// many offers were looked at and declined.
 	Rejections []Rejection
+	// Constraints count the offers that each of the app's constraints has
+	// declined.
+	Constraints []ConstraintRejection
+}
+
+// ConstraintRejection is one constraint by which offers were declined.
+type ConstraintRejection struct {
+	Constraint app.Constraint
+	Declined   int
 }
 
 // Rejection is one reason for which offers do not fit.
@@ -282,4 +344,16 @@ type Info struct {
 	User            string
 	FailoverTimeout time.Duration
 	Checkpoint      bool
+	// Quarantine are tasks of the framework that no app here knows, and that
+	// are hence left alone: the first hundred by ID of QuarantineCount.
+	Quarantine      []QuarantinedTask
+	QuarantineCount int
+}
+
+// QuarantinedTask is one that no app here knows.
+type QuarantinedTask struct {
+	ID      string
+	AgentID string
+	// State as Mesos names it, empty until a status has arrived.
+	State string
 }

@@ -14,6 +14,20 @@ type infoBody struct {
 	MarathonConfig  configBody `json:"marathon_config"`
 	ZookeeperConfig emptyBody  `json:"zookeeper_config"`
 	HTTPConfig      emptyBody  `json:"http_config"`
+	// Quarantine is Pacer's own.
+	Quarantine quarantineBody `json:"quarantine"`
+}
+
+// quarantineBody are tasks that no app here knows, and that are left alone.
+type quarantineBody struct {
+	Count int               `json:"count"`
+	Tasks []quarantinedBody `json:"tasks"`
+}
+
+type quarantinedBody struct {
+	ID      string `json:"id"`
+	SlaveID string `json:"slaveId"`
+	State   string `json:"state"`
 }
 
 // configBody is called marathon_config because clients look there.
@@ -52,7 +66,12 @@ func (s *server) info(w http.ResponseWriter, r *http.Request) error {
 	if err != nil {
 		return err
 	}
+	quarantine := quarantineBody{Count: info.QuarantineCount, Tasks: make([]quarantinedBody, 0, len(info.Quarantine))}
+	for _, t := range info.Quarantine {
+		quarantine.Tasks = append(quarantine.Tasks, quarantinedBody{ID: t.ID, SlaveID: t.AgentID, State: t.State})
+	}
 	return reply(w, http.StatusOK, infoBody{
+		Quarantine:  quarantine,
 		Name:        info.Name,
 		Version:     info.Version,
 		FrameworkID: info.FrameworkID,

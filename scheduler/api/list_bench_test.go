@@ -56,7 +56,7 @@ func BenchmarkListAppsWithTasks(b *testing.B) {
 		}
 		status := api.AppStatus{App: definition, JSON: definition.JSON()}
 		for j := range tasks / apps {
-			status.Tasks = append(status.Tasks, api.Task{
+			status.Tasks = append(status.Tasks, &api.Task{
 				ID: fmt.Sprintf("team_app.%d.%d", i, j), AppID: id, State: "TASK_RUNNING", Host: "node1.example.com", AgentID: "a-S1", IP: "10.0.0.1", Ports: []int{31000 + j},
 				StagedAt: apitest.Epoch, StartedAt: apitest.Epoch.Add(time.Second), Version: 1772366400007, Health: &api.Health{Alive: true, Since: apitest.Epoch},
 			})

@@ -49,7 +49,7 @@ func appendApp(b []byte, status *AppStatus, p parts) []byte {
 			if i > 0 {
 				b = append(b, ',')
 			}
-			b = appendTask(b, &status.Tasks[i], ports)
+			b = appendTask(b, status.Tasks[i], ports)
 		}
 		b = append(b, ']')
 	}
@@ -57,10 +57,25 @@ func appendApp(b []byte, status *AppStatus, p parts) []byte {
 		b = append(b, `,"lastTaskFailure":`...)
 		b = appendFailure(b, status.LastTaskFailure)
 	}
+	if f := status.LastDeploymentFailure; p.lastFailure && f != nil {
+		b = append(b, `,"lastDeploymentFailure":`...)
+		b = appendJSON(b, deploymentFailureBody{f.DeploymentID, f.Version, f.Message, timestamp(f.Timestamp)})
+	}
 	if p.readiness {
 		b = append(b, `,"readinessCheckResults":[]`...)
 	}
+	if p.stats {
+		b = append(b, `,"taskStats":`...)
+		b = appendJSON(b, newTaskStats(status, p.now))
+	}
 	return append(b, '}')
+}
+
+type deploymentFailureBody struct {
+	DeploymentID string      `json:"deploymentId"`
+	Version      app.Version `json:"version"`
+	Message      string      `json:"message"`
+	Timestamp    string      `json:"timestamp"`
 }
 
 type failureBody struct {
@@ -88,20 +103,24 @@ func appendTask(b []byte, t *Task, servicePorts []int) []byte {
 	b = appendMember(b, "version", t.Version.String())
 	b = appendPorts(b, "ports", t.Ports)
 	b = appendPorts(b, "servicePorts", servicePorts)
-	b = append(b, `,"ipAddresses":[`...)
-	if t.IP != "" {
-		b = append(b, `{"ipAddress":`...)
-		b = appendString(b, t.IP)
-		b = appendMember(b, "protocol", ipProtocol(t.IP))
-		b = append(b, '}')
-	}
-	b = append(b, ']')
+	b = appendIP(b, t.IP)
 	if t.Health != nil {
 		b = append(b, `,"healthCheckResults":[`...)
 		b = appendHealth(b, t)
 		b = append(b, ']')
 	}
 	return append(b, '}')
+}
+
+func appendIP(b []byte, ip string) []byte {
+	b = append(b, `,"ipAddresses":[`...)
+	if ip != "" {
+		b = append(b, `{"ipAddress":`...)
+		b = appendString(b, ip)
+		b = appendMember(b, "protocol", ipProtocol(ip))
+		b = append(b, '}')
+	}
+	return append(b, ']')
 }
 
 func appendHealth(b []byte, t *Task) []byte {

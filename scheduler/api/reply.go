@@ -9,6 +9,7 @@ import (
 	"mime"
 	"net/http"
 
+	"pacer/scheduler/access"
 	"pacer/scheduler/app"
 )
 
@@ -56,6 +57,8 @@ type idBody struct {
 type startedBody struct {
 	Version      app.Version `json:"version"`
 	DeploymentID string      `json:"deploymentId"`
+	// Changes say what the deployment does, Pacer's own.
+	Changes []effect `json:"changes,omitempty"`
 }
 
 // fail answers with an error. What is already under way cannot be answered
@@ -68,9 +71,13 @@ func (s *server) fail(w *statusWriter, r *http.Request, err error) {
 	if w.code != 0 {
 		panic(http.ErrAbortHandler)
 	}
-	if status == http.StatusServiceUnavailable {
+	switch status {
+	case http.StatusServiceUnavailable:
 		w.Header().Set("Retry-After", "1")
+	case http.StatusUnauthorized:
+		w.Header().Set("WWW-Authenticate", `Basic realm="Pacer", charset="UTF-8"`)
 	}
+	w.Header().Del("ETag")
 	_ = reply(w, status, body)
 }
 
@@ -82,6 +89,8 @@ func errorReply(err error) (int, errorBody) {
 		tooLong *http.MaxBytesError
 	)
 	switch {
+	case errors.Is(err, access.ErrDenied):
+		return http.StatusUnauthorized, errorBody{Message: "Invalid username or password."}
 	case errors.As(err, &refused):
 		return refused.status, errorBody{Message: refused.message}
 	case errors.As(err, &invalid) && invalid.Malformed:
@@ -126,15 +135,19 @@ func setJSON(w http.ResponseWriter) {
 	w.Header().Set("Cache-Control", "no-cache")
 }
 
-// replyStarted answers a request that started a deployment.
-func replyStarted(w http.ResponseWriter, status int, started Started) error {
+// replyStarted answers a request that started a deployment, or, if that is
+// nil, was to tell only what would happen.
+func replyStarted(w http.ResponseWriter, status int, started *Started, effects []effect) error {
+	if started == nil {
+		return replyDryRun(w, effects)
+	}
 	w.Header().Set(deploymentHeader, started.DeploymentID)
-	return reply(w, status, startedBody{started.Version, started.DeploymentID})
+	return reply(w, status, startedBody{started.Version, started.DeploymentID, effects})
 }
 
-// readBody reads a definition. Other types than JSON are refused, because
+// readBody reads a body of JSON. Other types than JSON are refused, because
 // they are a mistake, or a form on a web page that wants to reach this API.
-func readBody(r *http.Request) (*app.Body, error) {
+func readBody(r *http.Request) ([]byte, error) {
 	kind, _, err := mime.ParseMediaType(r.Header.Get("Content-Type"))
 	if err != nil || kind != "application/json" {
 		return nil, refuse(http.StatusUnsupportedMediaType, "The body must be JSON: send it with the header Content-Type: application/json")
@@ -147,5 +160,5 @@ func readBody(r *http.Request) (*app.Body, error) {
 		}
 		return nil, refuse(http.StatusBadRequest, "The body could not be read: it ended early or came too slowly")
 	}
-	return app.ReadBody(data)
+	return data, nil
 }

@@ -79,8 +79,9 @@ type Decision struct {
 	// Done is set when everything is as wanted: as many healthy instances as
 	// wanted, all current, and none dying.
 	Done bool
-	// Healthy of the wanted version, Old that are to be replaced, and Dying.
-	Healthy, Old, Dying int
+	// Healthy of the wanted version, Starting of it that are not healthy yet,
+	// Old that are to be replaced, and Dying.
+	Healthy, Starting, Old, Dying int
 }
 
 // Kill of one instance.
@@ -117,7 +118,7 @@ func Decide(t Target, instances []Instance) Decision {
 	if len(s.old) > 0 && minimum == maximum && s.healthy >= minimum {
 		maximum++
 	}
-	d := Decision{Healthy: s.healthyCurrent, Old: len(s.old), Dying: s.dying}
+	d := Decision{Healthy: s.healthyCurrent, Starting: len(s.current) - s.healthyCurrent, Old: len(s.old), Dying: s.dying}
 
 	// Replacements for doomed instances come first where there is room.
 	missing := max(0, t.Instances-len(s.current))

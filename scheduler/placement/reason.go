@@ -38,8 +38,33 @@ type Waiting struct {
 	Offers int
 	// Rejections that declined at least one offer, in the order of testing.
 	Rejections []Rejection
+	// Constraints that declined at least one offer, those that declined most
+	// first. An offer counts for the first of them that it does not meet.
+	Constraints []ConstraintRejection
 	// Text says it in one line.
 	Text string
+}
+
+// ConstraintRejection is how many offers one constraint declined.
+type ConstraintRejection struct {
+	app.Constraint
+	Declined int
+}
+
+// Text is the constraint as it stands in a definition.
+func (r ConstraintRejection) Text() string { return constraintText(r.Constraint) }
+
+// Crowded is the constraint that declined most because of instances that
+// exist already, if that is what declined most; else it is empty.
+func (w *Waiting) Crowded() string {
+	if len(w.Constraints) == 0 {
+		return ""
+	}
+	switch worst := w.Constraints[0]; worst.Operator {
+	case app.Unique, app.MaxPer, app.GroupBy, app.Cluster:
+		return worst.Text()
+	}
+	return ""
 }
 
 // Rejection is how many offers one reason declined, of those that passed the
@@ -57,7 +82,10 @@ func (t *turn) explain(config Config) *Waiting {
 	w := &Waiting{Count: t.wanted}
 	declined := make(map[Reason]int)
 	largest := make(map[Reason]shortage)
-	var failed map[string]int // constraints, by text
+	failed := make([]ConstraintRejection, 0, len(t.constraints))
+	for i := range t.constraints {
+		failed = append(failed, ConstraintRejection{Constraint: t.constraints[i].Constraint})
+	}
 	for _, h := range t.all {
 		w.Offers++
 		reason := t.fits(config, h)
@@ -65,15 +93,8 @@ func (t *turn) explain(config Config) *Waiting {
 			reason = t.missing(config, h, largest)
 		}
 		if reason == UnfulfilledConstraint {
-			if failed == nil {
-				failed = make(map[string]int)
-			}
-			for i := range t.constraints {
-				if c := &t.constraints[i]; !c.allows(h) {
-					failed[c.text()]++
-					break
-				}
-			}
+			at := slices.IndexFunc(t.constraints, func(c constraint) bool { return !c.allows(h) })
+			failed[at].Declined++
 		}
 		declined[reason]++
 	}
@@ -85,7 +106,9 @@ func (t *turn) explain(config Config) *Waiting {
 		w.Rejections = append(w.Rejections, Rejection{Reason: reason, Declined: declined[reason], Processed: left})
 		left -= declined[reason]
 	}
-	w.Text = t.text(w, largest, failed)
+	w.Constraints = slices.DeleteFunc(failed, func(r ConstraintRejection) bool { return r.Declined == 0 })
+	slices.SortStableFunc(w.Constraints, func(a, b ConstraintRejection) int { return b.Declined - a.Declined })
+	w.Text = t.text(w, largest)
 	return w
 }
 
@@ -119,7 +142,7 @@ func (t *turn) hasExecutor(h *host) bool {
 	return live || started
 }
 
-func (t *turn) text(w *Waiting, largest map[Reason]shortage, failed map[string]int) string {
+func (t *turn) text(w *Waiting, largest map[Reason]shortage) string {
 	if w.Offers == 0 {
 		return "no offers yet"
 	}
@@ -138,13 +161,8 @@ func (t *turn) text(w *Waiting, largest map[Reason]shortage, failed map[string]i
 	case UnfulfilledRole:
 		return fmt.Sprintf("%d of %d offers have no resources of the roles %q", most.Declined, w.Offers, t.App.AcceptedResourceRoles)
 	case UnfulfilledConstraint:
-		worst, n := "", 0
-		for text, count := range failed {
-			if count > n || count == n && text < worst {
-				worst, n = text, count
-			}
-		}
-		return fmt.Sprintf("%d of %d offers are of agents that the constraints do not allow, %d of them by %s", most.Declined, w.Offers, n, worst)
+		worst := w.Constraints[0]
+		return fmt.Sprintf("%d of %d offers are of agents that the constraints do not allow, %d of them by %s", most.Declined, w.Offers, worst.Declined, worst.Text())
 	case InsufficientCPUs:
 		return lacks("cpus")
 	case InsufficientMemory:
@@ -158,7 +176,7 @@ func (t *turn) text(w *Waiting, largest map[Reason]shortage, failed map[string]i
 	}
 }
 
-func (c *constraint) text() string {
+func constraintText(c app.Constraint) string {
 	if c.Value == "" {
 		return fmt.Sprintf("[%s %s]", c.Field, c.Operator)
 	}

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"pacer/scheduler/api"
@@ -29,18 +30,21 @@ type Backend struct {
 	info        api.Info
 	err         error
 	beforePut   func()
+	revision    atomic.Uint64
+	events      *api.Events
+	killed      []string
 }
 
 type entry struct {
 	versions []*app.App // oldest first
-	tasks    []api.Task
+	tasks    []*api.Task
 	counts   api.Counts
 	failure  *api.TaskFailure
 }
 
 // New is an empty Backend.
 func New() *Backend {
-	return &Backend{now: Epoch, apps: map[string]*entry{}, info: api.Info{
+	return &Backend{now: Epoch, apps: map[string]*entry{}, events: api.NewEvents(), info: api.Info{
 		Name: "pacer", FrameworkID: "f-0001", Version: "1.2.3", Leader: "127.0.0.1:8080", Master: "http://master:5050",
 		Role: "web", User: "nobody", FailoverTimeout: 168 * time.Hour, Checkpoint: true,
 	}}
@@ -73,8 +77,12 @@ func (b *Backend) SetInfo(info api.Info) {
 func (b *Backend) SetTasks(id string, counts api.Counts, tasks ...api.Task) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
+	b.revision.Add(1)
 	if e := b.apps[id]; e != nil {
-		e.tasks, e.counts = tasks, counts
+		e.tasks, e.counts = nil, counts
+		for _, t := range tasks {
+			e.tasks = append(e.tasks, &t)
+		}
 		return
 	}
 	b.orphans = tasks
@@ -114,6 +122,14 @@ func (b *Backend) Finish() {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	b.deployments = nil
+	b.revision.Add(1)
+}
+
+// Killed are the IDs of tasks that were killed, in order.
+func (b *Backend) Killed() []string {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return slices.Clone(b.killed)
 }
 
 // Current is the app's definition, nil if there is none.
@@ -151,7 +167,7 @@ func (b *Backend) status(id string, embed api.Embed) (api.AppStatus, bool) {
 	if e == nil {
 		return api.AppStatus{}, false
 	}
-	status := api.AppStatus{App: e.current(), JSON: e.current().JSON(), Counts: e.counts, Deployments: b.deploymentsOf(id), LastTaskFailure: e.failure}
+	status := api.AppStatus{App: e.current(), JSON: e.current().JSON(), Counts: e.counts, Deployments: b.deploymentsOf(id), LastTaskFailure: e.failure, Revision: b.revision.Load()}
 	if embed.Tasks {
 		status.Tasks = e.tasks
 	}
@@ -234,8 +250,8 @@ func orNotFound(err error) error {
 	return err
 }
 
-// Put implements api.Backend.
-func (b *Backend) Put(ctx context.Context, next *app.App, options api.PutOptions) (api.Started, error) {
+// Change implements api.Backend.
+func (b *Backend) Change(ctx context.Context, edits []api.Edit, options api.ChangeOptions) (api.Started, error) {
 	b.mu.Lock()
 	before := b.beforePut
 	b.beforePut = nil
@@ -248,106 +264,132 @@ func (b *Backend) Put(ctx context.Context, next *app.App, options api.PutOptions
 	if err != nil {
 		return api.Started{}, err
 	}
-	var current *app.App
-	e := b.apps[next.ID]
+	var actions []api.Action
+	locked := &api.LockedError{}
+	for _, e := range edits {
+		kind, err := b.plan(e)
+		if err != nil {
+			return api.Started{}, err
+		}
+		if kind == "" {
+			continue
+		}
+		actions = append(actions, api.Action{AppID: e.ID, Kind: kind, Progress: "0 of 1 instances"})
+		if running := b.deploymentsOf(e.ID); len(running) > 0 && !options.Force {
+			locked.App, locked.Deployments = e.ID, append(locked.Deployments, running...)
+		}
+	}
 	switch {
-	case e == nil && options.Replaces != 0:
-		return api.Started{}, api.ErrNotFound
-	case e == nil:
-		if other, found := app.Conflict(next.ID, app.SortedIDs(b.ids())); found {
-			return api.Started{}, app.Refuse("/id", "is above or below the app "+other)
+	case len(locked.Deployments) > 0:
+		return api.Started{}, locked
+	case len(actions) == 0:
+		b.started++
+		started := api.Started{DeploymentID: b.deploymentID()}
+		for _, e := range edits {
+			status, _ := b.status(e.ID, api.Embed{})
+			started.Version, started.Apps = status.App.Version, append(started.Apps, status)
 		}
-		e = &entry{}
-	case options.Replaces == 0:
-		return api.Started{}, api.ErrExists
-	case e.current().Version != options.Replaces:
-		return api.Started{}, api.ErrChanged
-	default:
-		current = e.current()
+		return started, nil
 	}
-	kind := api.StartApplication
-	if current != nil {
-		change := app.Compare(current, next)
-		if change.Effect() == app.NoChange {
-			b.started++
-			status, _ := b.status(next.ID, api.Embed{})
-			return api.Started{DeploymentID: b.deploymentID(), Version: current.Version, App: &status}, nil
-		}
-		kind = api.ScaleApplication
-		if change.Effect() == app.Replace {
-			kind = api.RestartApplication
+	b.begin(actions)
+	d := b.deployments[len(b.deployments)-1]
+	started := api.Started{DeploymentID: d.ID, Version: d.Version}
+	for _, e := range edits {
+		b.make(e, d.Version)
+		if status, found := b.status(e.ID, api.Embed{}); found {
+			started.Apps = append(started.Apps, status)
 		}
 	}
-	if err := b.begin(next.ID, kind, options.Force); err != nil {
-		return api.Started{}, err
-	}
-	stamped := app.Stamp(current, next, b.deployments[len(b.deployments)-1].Version)
-	e.versions = append(e.versions, stamped)
-	b.apps[next.ID] = e
-	return b.answer(next.ID), nil
+	return started, nil
 }
 
-// begin starts a deployment unless one runs, which force ends.
-func (b *Backend) begin(id string, kind api.ActionKind, force bool) error {
-	if running := b.deploymentsOf(id); len(running) > 0 {
-		if !force {
-			return &api.LockedError{App: id, Deployments: running}
+// plan is what an edit does; empty if nothing.
+func (b *Backend) plan(edit api.Edit) (api.ActionKind, error) {
+	e := b.apps[edit.ID]
+	switch {
+	case e == nil && (edit.Next == nil || edit.Replaces != 0):
+		return "", api.ErrNotFound
+	case e == nil:
+		if other, found := app.Conflict(edit.ID, app.SortedIDs(b.ids())); found {
+			return "", app.Refuse("/id", "is above or below the app "+other)
 		}
+		return api.StartApplication, nil
+	case edit.Next != nil && edit.Replaces == 0:
+		return "", api.ErrExists
+	case edit.Replaces != 0 && e.current().Version != edit.Replaces:
+		return "", api.ErrChanged
+	case edit.Delete:
+		return api.StopApplication, nil
+	case edit.Restart:
+		return api.RestartApplication, nil
+	}
+	switch change := app.Compare(e.current(), edit.Next); {
+	case change.Effect() == app.Replace:
+		return api.RestartApplication, nil
+	case change.Effect() == app.NoChange:
+		return "", nil
+	}
+	return api.ScaleApplication, nil
+}
+
+// make does what was planned.
+func (b *Backend) make(edit api.Edit, version app.Version) {
+	e := b.apps[edit.ID]
+	b.killed = append(b.killed, edit.Kill...)
+	switch {
+	case edit.Delete:
+		delete(b.apps, edit.ID)
+	case edit.Restart:
+		again := e.current().Clone()
+		again.Version, again.LastConfigChange = version, version
+		e.versions = append(e.versions, again)
+	case e == nil:
+		b.apps[edit.ID] = &entry{versions: []*app.App{app.Stamp(nil, edit.Next, version)}}
+	case app.Compare(e.current(), edit.Next).Effect() != app.NoChange:
+		e.versions = append(e.versions, app.Stamp(e.current(), edit.Next, version))
+	}
+}
+
+// Kill implements api.Backend.
+func (b *Backend) Kill(ctx context.Context, taskIDs []string, _ bool) error {
+	unlock, err := b.lock(ctx)
+	defer unlock()
+	if err == nil {
+		b.killed = append(b.killed, taskIDs...)
+	}
+	return err
+}
+
+// ResetDelay implements api.Backend.
+func (b *Backend) ResetDelay(ctx context.Context, id string) error {
+	unlock, err := b.lock(ctx)
+	defer unlock()
+	if err == nil && !slices.ContainsFunc(b.queue, func(i api.QueueItem) bool { return i.App.ID == id }) {
+		return orNotFound(nil)
+	}
+	return err
+}
+
+// Revision implements api.Backend.
+func (b *Backend) Revision() uint64 { return b.revision.Load() }
+
+// Events implements api.Backend.
+func (b *Backend) Events() *api.Events { return b.events }
+
+// begin starts a deployment in place of those that change the same apps.
+func (b *Backend) begin(actions []api.Action) {
+	b.revision.Add(1)
+	for _, a := range actions {
+		running := b.deploymentsOf(a.AppID)
 		b.deployments = slices.DeleteFunc(b.deployments, func(d api.Deployment) bool { return slices.Contains(running, d.ID) })
 	}
 	b.now = b.now.Add(time.Second)
 	b.started++
-	b.deployments = append(b.deployments, api.Deployment{
-		ID: b.deploymentID(), Version: b.stamper.Next(b.now), Started: b.now,
-		Actions: []api.Action{{AppID: id, Kind: kind, Progress: "0 of 1 instances"}},
-	})
-	return nil
+	b.deployments = append(b.deployments, api.Deployment{ID: b.deploymentID(), Version: b.stamper.Next(b.now), Started: b.now, Actions: actions})
 }
 
 func (b *Backend) deploymentID() string {
 	return fmt.Sprintf("00000000-0000-4000-8000-%012d", b.started)
-}
-
-// answer is about the deployment begun last.
-func (b *Backend) answer(id string) api.Started {
-	d := b.deployments[len(b.deployments)-1]
-	started := api.Started{DeploymentID: d.ID, Version: d.Version}
-	if status, found := b.status(id, api.Embed{}); found {
-		started.App = &status
-	}
-	return started
-}
-
-// Restart implements api.Backend.
-func (b *Backend) Restart(ctx context.Context, id string, force bool) (api.Started, error) {
-	unlock, err := b.lock(ctx)
-	defer unlock()
-	e := b.apps[id]
-	if err != nil || e == nil {
-		return api.Started{}, orNotFound(err)
-	}
-	if err := b.begin(id, api.RestartApplication, force); err != nil {
-		return api.Started{}, err
-	}
-	again := e.current().Clone()
-	again.Version = b.deployments[len(b.deployments)-1].Version
-	again.LastConfigChange = again.Version
-	e.versions = append(e.versions, again)
-	return b.answer(id), nil
-}
-
-// Delete implements api.Backend.
-func (b *Backend) Delete(ctx context.Context, id string, force bool) (api.Started, error) {
-	unlock, err := b.lock(ctx)
-	defer unlock()
-	if err != nil || b.apps[id] == nil {
-		return api.Started{}, orNotFound(err)
-	}
-	if err := b.begin(id, api.StopApplication, force); err != nil {
-		return api.Started{}, err
-	}
-	delete(b.apps, id)
-	return b.answer(id), nil
 }
 
 // Tasks implements api.Backend.
@@ -355,7 +397,9 @@ func (b *Backend) Tasks(ctx context.Context, yield func(api.Task) bool) error {
 	unlock, err := b.lock(ctx)
 	var all []api.Task
 	for _, id := range b.ids() {
-		all = append(all, b.apps[id].tasks...)
+		for _, t := range b.apps[id].tasks {
+			all = append(all, *t)
+		}
 	}
 	all = append(all, b.orphans...)
 	unlock()
@@ -375,7 +419,7 @@ func (b *Backend) Deployments(ctx context.Context) ([]api.Deployment, error) {
 }
 
 // CancelDeployment implements api.Backend; it rolls nothing back.
-func (b *Backend) CancelDeployment(ctx context.Context, id string, force bool) (api.Started, error) {
+func (b *Backend) CancelDeployment(ctx context.Context, id string, _ []string, force bool) (api.Started, error) {
 	unlock, err := b.lock(ctx)
 	defer unlock()
 	i := slices.IndexFunc(b.deployments, func(d api.Deployment) bool { return d.ID == id })
@@ -387,10 +431,9 @@ func (b *Backend) CancelDeployment(ctx context.Context, id string, force bool) (
 	if force {
 		return api.Started{}, nil
 	}
-	if err := b.begin(target, api.RestartApplication, true); err != nil {
-		return api.Started{}, err
-	}
-	return b.answer(target), nil
+	b.begin([]api.Action{{AppID: target, Kind: api.RestartApplication, Progress: "0 of 1 instances"}})
+	d := b.deployments[len(b.deployments)-1]
+	return api.Started{DeploymentID: d.ID, Version: d.Version}, nil
 }
 
 // Queue implements api.Backend.

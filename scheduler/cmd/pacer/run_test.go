@@ -296,10 +296,10 @@ func TestApplyWait(t *testing.T) {
 			b.SetQueue("/hello", api.QueueItem{Count: 2, Reason: "no offer has 1 cpus"})
 		}, 1, "", "pacer: /hello: deployment " + first + " has not ended after 2s: 0 of 2 instances running; 2 waiting: no offer has 1 cpus"},
 		"is deleted": {func(b *apitest.Backend) {
-			_, _ = b.Delete(context.Background(), "/hello", true)
+			_, _ = b.Change(context.Background(), []api.Edit{{ID: "/hello", Delete: true}}, api.ChangeOptions{Force: true})
 		}, 1, "", "pacer: /hello: was deleted meanwhile"},
 		"is rolled back": {func(b *apitest.Backend) {
-			_, _ = b.Restart(context.Background(), "/hello", true)
+			_, _ = b.Change(context.Background(), []api.Edit{{ID: "/hello", Restart: true}}, api.ChangeOptions{Force: true})
 			b.SetTasks("/hello", api.Counts{Running: 2})
 		}, 1, "", "pacer: /hello: deployment " + first + " was ended by version 2026-03-01T12:00:02.000Z, a rollback or another change: 2 of 2 instances running"},
 	} {
