@@ -44,6 +44,9 @@ type (
 	registryFailed struct{ reason string }
 	// deregistered: the entry is gone.
 	deregistered struct{}
+	// rotated: these secrets have other values than the task was started with,
+	// and it wants to be replaced for that.
+	rotated struct{ names string }
 	// kill asks for the end. Without a grace the task's own holds.
 	kill struct {
 		grace    time.Duration

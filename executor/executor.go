@@ -12,6 +12,7 @@ import (
 	"pacer/executor/agent"
 	"pacer/executor/labels"
 	"pacer/executor/payload"
+	"pacer/secrets"
 )
 
 // Executor is all tasks of one Mesos executor. It implements [agent.Handler].
@@ -19,6 +20,7 @@ type Executor struct {
 	config Config
 	parts  Parts
 	log    zerolog.Logger
+	tokens *tokens
 
 	// ctx is what tasks live in. It ends after all of them have.
 	ctx    context.Context
@@ -47,6 +49,7 @@ func New(config Config, parts Parts, registries labels.Limits, log zerolog.Logge
 		config:     config,
 		parts:      parts,
 		log:        log,
+		tokens:     newTokens(parts.Scheduler, log),
 		ending:     make(chan struct{}),
 		site:       site{config: config, registries: registries},
 		metrics:    newMetrics(),
@@ -161,6 +164,9 @@ func (e *Executor) launch(info mesos.TaskInfo, g *group) {
 	case e.config.OneTask && e.begun > 0:
 		first = refuse{problem{class: payload.FailureStart, text: fmt.Sprintf("not started: this executor runs one task only (%s)", EnvOneTask)}}
 	}
+	if e.parts.Scheduler != nil {
+		p.identity.Fresh = func(ctx context.Context) (secrets.Secret, error) { return e.tokens.fresh(ctx, id) }
+	}
 	t := newTask(e.ctx, id, p, e.parts, e.metrics, e.log)
 	t.log.Info().Str(keyApp, p.app).Msg("task received")
 	t.post(first)
@@ -211,9 +217,15 @@ func (e *Executor) Kill(id string, policy *mesos.KillPolicy) {
 	t.post(ev)
 }
 
-// Message is logged and ignored.
+// Message takes the scheduler's answer to a question; what others send is
+// logged and ignored.
 func (e *Executor) Message(data []byte) {
-	e.log.Debug().Int("bytes", len(data)).Msg("message from the framework ignored")
+	m, err := payload.DecodeMessage(data)
+	if err != nil {
+		e.log.Debug().Err(err).Msg("message from the framework ignored")
+		return
+	}
+	e.tokens.take(m)
 }
 
 // Shutdown ends all tasks within the agent's grace period, and then Run.

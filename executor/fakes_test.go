@@ -3,6 +3,7 @@ package executor
 import (
 	"context"
 	"errors"
+	"fmt"
 	"os"
 	"os/user"
 	"sync"
@@ -12,6 +13,7 @@ import (
 
 	mesos "github.com/mesos/mesos-go/api/v1/lib"
 	"github.com/rs/zerolog"
+	"golang.org/x/sys/unix"
 
 	"pacer/executor/agent"
 	"pacer/executor/labels"
@@ -36,6 +38,7 @@ type stage struct {
 	secretsAfter time.Duration
 	secretsErr   error
 	lease        secrets.Lease // that each secret comes with
+	reads        int
 	startAfter   time.Duration
 	startErr     error
 	found, gone  time.Duration // how long the registry takes; negative is for ever
@@ -116,7 +119,13 @@ func (s *stage) Open(ctx context.Context, _ secrets.Identity, _ func(string)) (s
 }
 
 func (s *stage) Read(context.Context, string, int) (secrets.Content, error) {
-	return secrets.Content{Keys: map[string]secrets.Secret{"password": secrets.NewSecret([]byte("canary"))}, Lease: s.lease}, nil
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	value := "canary"
+	if s.reads++; s.reads > 1 {
+		value = fmt.Sprint("canary-", s.reads)
+	}
+	return secrets.Content{Keys: map[string]secrets.Secret{"password": secrets.NewSecret([]byte(value))}, Lease: s.lease}, nil
 }
 
 func (s *stage) Login() secrets.Lease                              { return secrets.Lease{} }
@@ -232,6 +241,18 @@ type fakeProcess struct {
 	left      int
 	rootAlive bool
 	exit      process.Exit
+}
+
+func (p *fakeProcess) SignalMain(sig syscall.Signal) error {
+	p.stage.note("signal " + unix.SignalName(sig))
+	return nil
+}
+
+func (p *fakeProcess) ReplaceSecretFiles(files []process.SecretFile) error {
+	for _, f := range files {
+		p.stage.note("file " + f.Name)
+	}
+	return nil
 }
 
 func (p *fakeProcess) PID() int              { return 4711 }

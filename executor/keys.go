@@ -8,6 +8,8 @@ const (
 	keyFrom    = "from"
 	keyReason  = "reason"
 	keyMessage = "detail"
+	keySecrets = "secrets"
+	keySignal  = "signal"
 	keyHealthy = "healthy"
 	keyError   = "error"
 	keyStack   = "stack"

@@ -4,6 +4,7 @@ import (
 	"context"
 	"io"
 	"os"
+	"syscall"
 	"time"
 
 	mesos "github.com/mesos/mesos-go/api/v1/lib"
@@ -26,7 +27,9 @@ type Parts struct {
 	Registry registry.Registry
 	// Secrets is nil where no store is configured.
 	Secrets *secrets.Keeper
-	Checks  Checks
+	// Scheduler is asked for fresh identity tokens; nil where nobody can be.
+	Scheduler Scheduler
+	Checks    Checks
 }
 
 // Agent carries statuses to the Mesos agent, in order and until acknowledged.
@@ -36,6 +39,12 @@ type Agent interface {
 	Update(status mesos.TaskStatus) error
 	// Drain returns when every status has been acknowledged, or when ctx ends.
 	Drain(ctx context.Context) error
+}
+
+// Scheduler is the way to the framework. [agent.Client] is one.
+type Scheduler interface {
+	// Message sends data, which may be lost, and returns at once.
+	Message(data []byte) error
 }
 
 // Processes starts tasks. [FromSupervisor] makes one of package process.
@@ -53,6 +62,8 @@ type Process interface {
 	Done() <-chan struct{}
 	Exit() process.Exit
 	Signal(sig os.Signal) error
+	SignalMain(sig syscall.Signal) error
+	ReplaceSecretFiles(files []process.SecretFile) error
 	Kill(ctx context.Context) error
 	Exec(ctx context.Context, cmd process.Command) (process.Result, error)
 	Usage() (process.Usage, error)
@@ -84,6 +95,7 @@ type Checks interface {
 
 var (
 	_ Agent         = (*agent.Client)(nil)
+	_ Scheduler     = (*agent.Client)(nil)
 	_ agent.Handler = (*Executor)(nil)
 	_ Process       = (*process.Process)(nil)
 )

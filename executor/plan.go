@@ -100,9 +100,6 @@ func newPlan(info mesos.TaskInfo, s site) (*plan, error) {
 	if p.secrets, err = secrets.ParseLabels(own); err != nil {
 		note(err)
 	}
-	if len(p.secrets.Files) > 0 {
-		note(fmt.Errorf("label %s%s: this executor delivers secrets as variables only: use %sNAME", secrets.LabelFilePrefix, p.secrets.Files[0].Name, secrets.LabelEnvPrefix))
-	}
 	var health *healthcheck.Check
 	if info.HealthCheck != nil {
 		if health, err = healthCheck(info.HealthCheck, p.rules.unhealthy); err != nil {

@@ -158,6 +158,9 @@ type state struct {
 	shortened string    // what was cut short, for the message
 	survivors string
 
+	rotated     string // secrets for which the task wants to be replaced
+	saidRotated bool
+
 	wait   string    // what the launch waits for
 	said   string    // the same as last reported
 	saidAt time.Time // when that was
@@ -190,6 +193,7 @@ func (s state) next(now time.Time, ev event) (state, []action) {
 	t.followHealth()
 	t.advance()
 	t.sayWaiting()
+	t.sayRotated()
 	return t.state, t.actions
 }
 
@@ -268,6 +272,8 @@ func (t *transition) take(ev event) {
 		if t.entry == leaving {
 			t.entry, t.goneAt, t.registryError = absent, t.now, ""
 		}
+	case rotated:
+		t.rotated, t.saidRotated = ev.names, false
 	case kill:
 		grace := t.rules.times.grace
 		if ev.hasGrace {

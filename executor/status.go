@@ -25,6 +25,9 @@ const thresholdReached = "threshold"
 
 // say reports a state with all that is known of the task's health.
 func (t *transition) say(state mesos.TaskState, reason *mesos.TaskStatus_Reason, message string, labels ...[2]string) {
+	if t.saidRotated && state == mesos.TASK_RUNNING {
+		labels = append(labels, [2]string{payload.LabelRestart, restartForSecrets})
+	}
 	t.do(report{state: state, reason: reason, message: message, healthy: t.reported, check: t.check, labels: labels})
 }
 

@@ -72,6 +72,10 @@ func (t *task) spawn() {
 		t.mail.put(letter{event: spawned{}, takeOver: func() {
 			t.process = proc
 			t.beside(func() { t.watch(proc) })
+			if grant != nil && grant.Changes() != nil {
+				known := t.redactor
+				t.beside(func() { t.followSecrets(proc, grant, known) })
+			}
 			t.closeOutput, t.tail = streams.Close, streams.Tail
 		}})
 	}, failed{})
@@ -92,27 +96,23 @@ func (t *task) start(grant *secrets.Grant) (Process, Streams, error) {
 	if err != nil {
 		return nil, Streams{}, err
 	}
-	env := t.plan.environment
-	if grant != nil {
-		for _, v := range grant.Bundle.Variables {
-			env = env.with(v.Name, string(v.Secret.Reveal()))
-		}
-	}
-	proc, err := t.parts.Processes.Start(t.launching, process.Spec{
+	spec := process.Spec{
 		TaskID: t.id,
 		Argv:   t.plan.argv,
-		Env:    env.list(),
+		Env:    t.plan.environment.list(),
 		Dir:    t.plan.directory,
 		User:   t.plan.user,
 		Limits: t.plan.limits,
 		Stdout: streams.Stdout,
 		Stderr: streams.Stderr,
-	})
-	if err != nil {
-		return nil, Streams{}, errors.Join(err, streams.Close())
 	}
 	if grant != nil {
-		grant.Bundle.Wipe()
+		defer grant.Bundle.Wipe()
+		t.plan.deliver(grant.Bundle, &spec)
+	}
+	proc, err := t.parts.Processes.Start(t.launching, spec)
+	if err != nil {
+		return nil, Streams{}, errors.Join(err, streams.Close())
 	}
 	return proc, streams, nil
 }

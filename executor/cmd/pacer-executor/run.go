@@ -47,6 +47,7 @@ func run(ctx context.Context, s settings, stderr *os.File) (err error) {
 
 	parts := executor.Parts{
 		Agent:     client,
+		Scheduler: client,
 		Processes: executor.FromSupervisor(supervisor),
 		Output:    executor.FromLogs(s.logs),
 		Checks:    executor.FromProber(healthcheck.NewProber(healthcheck.DefaultConcurrency)),
