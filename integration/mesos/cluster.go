@@ -181,7 +181,6 @@ func (c *Cluster) addNode(i int) error {
 		config = *c.config.Agent
 	}
 	config.WorkDir = filepath.Join(c.dir, fmt.Sprintf("agent-%d", i))
-	config.Addr = "127.0.0.1:0"
 	config.Log = c.config.Log.With().Int("agent", i).Logger()
 	text := c.config.Resources
 	if text == "" {
@@ -191,11 +190,12 @@ func (c *Cluster) addNode(i int) error {
 	if err != nil {
 		return fmt.Errorf("cluster: Resources: %w", err)
 	}
+	address, ports, err := c.ports.next(c.config.Ports)
+	if err != nil {
+		return fmt.Errorf("cluster: %w", err)
+	}
+	config.Addr = address
 	if !resources.Has("ports") {
-		ports, err := c.ports.next(c.config.Ports)
-		if err != nil {
-			return fmt.Errorf("cluster: %w", err)
-		}
 		resources = resources.Plus(ports)
 	}
 	config.Resources = resources.Proto(resource.Internal)

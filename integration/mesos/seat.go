@@ -28,6 +28,7 @@ type Seat struct {
 	// Guarded by Cluster.mu.
 	address string
 	life    *reign // nil while dead
+	lived   bool   // has had a life
 }
 
 // reign is one life of a master.
@@ -47,7 +48,7 @@ func (c *Cluster) AddMaster() (*Seat, error) {
 		return nil, errors.New("cluster: another master: give ZooKeeper, where they can elect one")
 	}
 	s := &Seat{cluster: c, log: c.config.Log.With().Int("master", i).Logger()}
-	address, err := nthAddress(c.config.Master.Listen, i)
+	address, err := c.nthAddress(i)
 	if err != nil {
 		c.mu.Unlock()
 		return nil, fmt.Errorf("cluster: Master.Listen: %w", err)
@@ -58,10 +59,12 @@ func (c *Cluster) AddMaster() (*Seat, error) {
 	return s, s.Start()
 }
 
-// nthAddress counts a fixed port on, for the i-th master.
-func nthAddress(listen string, i int) (string, error) {
+// nthAddress is where the i-th master listens: a fixed port is counted on.
+func (c *Cluster) nthAddress(i int) (string, error) {
+	listen := c.config.Master.Listen
 	if listen == "" {
-		return "127.0.0.1:0", nil
+		address, _, err := c.ports.next(0)
+		return address, err
 	}
 	host, text, err := net.SplitHostPort(listen)
 	if err != nil {
@@ -110,7 +113,7 @@ func (s *Seat) Start() error {
 		c.mu.Unlock()
 		return errors.New("master is running already: call Kill first")
 	}
-	if config.ID != "" && (len(c.seats) > 1 || config.Listen != s.address && s.address != "127.0.0.1:0") {
+	if config.ID != "" && (len(c.seats) > 1 || s.lived) {
 		config.ID = "" // another life, another id
 	}
 	config.Listen = s.address
@@ -130,7 +133,7 @@ func (s *Seat) Start() error {
 	}
 	c.mu.Lock()
 	s.address = m.Address()
-	s.life = l
+	s.life, s.lived = l, true
 	c.changeLocked()
 	c.mu.Unlock()
 	go func() {
