@@ -141,7 +141,7 @@ func (a assertion) run(t *testing.T) {
 		case a.unfit != "":
 			conformance.Skip(a.number, a.unfit)
 		default:
-			conformance.Pass(a.number)
+			conformance.Pass()
 		}
 	})
 	if len(a.encodings) == 0 {

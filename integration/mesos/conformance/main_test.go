@@ -4,6 +4,8 @@ import (
 	"flag"
 	"fmt"
 	"os"
+	"slices"
+	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -11,7 +13,7 @@ import (
 	"go.uber.org/goleak"
 )
 
-// summaryVariable names a file that gets the last line of the report.
+// summaryVariable names a file that gets the report.
 const summaryVariable = "PACER_CONFORMANCE_SUMMARY"
 
 func TestMain(m *testing.M) {
@@ -38,7 +40,7 @@ func TestMain(m *testing.M) {
 	}
 	if code == 0 {
 		// Connections that streams were read from end a little after the streams.
-		if err := goleak.Find(goleak.IgnoreCurrent()); err != nil {
+		if err := goleak.Find(); err != nil {
 			fmt.Fprintln(os.Stderr, err)
 			code = 1
 		}
@@ -46,44 +48,46 @@ func TestMain(m *testing.M) {
 	os.Exit(code)
 }
 
-// tally counts the assertions of all suites of this package.
+// tally counts the numbered assertions. Recordings do not count: one that differs fails
+// the run.
 var tally score
 
 // score counts assertions by their fate.
 type score struct {
 	mu      sync.Mutex
 	passed  int
-	skipped int
-	pending int
+	skipped []string // why
+	pending []string
 }
 
+// String lists what was not tried and why; its last line has the numbers.
 func (s *score) String() string {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	return fmt.Sprintf("%d assertions passed, %d skipped, %d pending", s.passed, s.skipped, s.pending)
+	var lines []string
+	for fate, reasons := range map[string][]string{"skipped": s.skipped, "pending": s.pending} {
+		for _, reason := range reasons {
+			lines = append(lines, fate+" "+reason+"\n")
+		}
+	}
+	slices.Sort(lines)
+	return strings.Join(lines, "") +
+		fmt.Sprintf("%d assertions passed, %d skipped, %d pending", s.passed, len(s.skipped), len(s.pending))
 }
 
-func (s *score) pass(n int) { s.add(&s.passed, n) }
-func (s *score) skip(n int) { s.add(&s.skipped, n) }
-func (s *score) pend(n int) { s.add(&s.pending, n) }
-
-func (s *score) add(what *int, n int) {
+func (s *score) pass() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	*what += n
+	s.passed++
 }
 
-// asserted counts a test as one assertion when it ends, unless it failed.
-func asserted(t *testing.T) {
-	t.Cleanup(func() {
-		switch {
-		case t.Failed():
-		case t.Skipped():
-			tally.skip(1)
-		default:
-			tally.pass(1)
-		}
-	})
+func (s *score) skip(number int, reason string) { s.note(&s.skipped, number, reason) }
+func (s *score) pend(number int, reason string) { s.note(&s.pending, number, reason) }
+
+func (s *score) note(what *[]string, number int, reason string) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	*what = append(*what, fmt.Sprintf("%02d: %s", number, reason))
 }
 
 // within is the longest wait for anything that should happen at once, generous

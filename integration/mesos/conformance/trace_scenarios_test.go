@@ -220,11 +220,8 @@ func TestTraces(t *testing.T) {
 		t.Run(s.name, func(t *testing.T) {
 			t.Parallel()
 			if s.pending != "" {
-				tally.pend(1)
-				t.Log("pending: " + s.pending)
-				return
+				t.Skip("pending: " + s.pending)
 			}
-			asserted(t)
 			if s.skip != nil {
 				if reason := s.skip(); reason != "" {
 					t.Skip(reason)
