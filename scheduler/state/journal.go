@@ -41,14 +41,7 @@ func Open(ctx context.Context, store Store) (*Journal, *Snapshot, error) {
 		return nil, nil, fmt.Errorf("lead state: %w", err)
 	}
 	j := &Journal{session: session, chunks: newChunks(), wake: make(chan struct{}, 1)}
-	snap := &Snapshot{
-		Executors:  make(map[string]Executor),
-		Apps:       make(map[string]*App),
-		Versions:   make(map[string][]OldVersion),
-		Tasks:      make(map[string]*Task),
-		Tombstones: make(map[string]Tombstone),
-		Keys:       make(map[string]PublicKey),
-	}
+	snap := newSnapshot()
 	err = session.Load(ctx, func(key string, value []byte) error {
 		err := j.load(snap, key, value)
 		if err == nil {
@@ -71,6 +64,17 @@ func Open(ctx context.Context, store Store) (*Journal, *Snapshot, error) {
 		})
 	}
 	return j, snap, nil
+}
+
+func newSnapshot() *Snapshot {
+	return &Snapshot{
+		Executors:  make(map[string]Executor),
+		Apps:       make(map[string]*App),
+		Versions:   make(map[string][]OldVersion),
+		Tasks:      make(map[string]*Task),
+		Tombstones: make(map[string]Tombstone),
+		Keys:       make(map[string]PublicKey),
+	}
 }
 
 func (j *Journal) load(snap *Snapshot, key string, value []byte) error {

@@ -37,6 +37,9 @@ type Store interface {
 	// Lead raises the epoch and returns the session of the new leader. What
 	// other sessions of this state write from then on fails with ErrFenced.
 	Lead(ctx context.Context) (Session, error)
+	// Read is Session.Load without leading. What is changed meanwhile may be
+	// seen or not. With kinds (first parts of keys) only their nodes are read.
+	Read(ctx context.Context, yield func(key string, value []byte) error, kinds ...string) error
 	// Close releases the store. Sessions fail with ErrClosed afterwards.
 	Close() error
 }

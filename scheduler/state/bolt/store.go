@@ -7,6 +7,8 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
+	"strings"
 	"time"
 
 	"go.etcd.io/bbolt"
@@ -78,6 +80,21 @@ func (s *Store) Lead(ctx context.Context) (state.Session, error) {
 		return nil, translate(err)
 	}
 	return &session{db: s.db, epoch: epoch}, nil
+}
+
+// Read implements [state.Store].
+func (s *Store) Read(ctx context.Context, yield func(string, []byte) error, kinds ...string) error {
+	return translate(s.db.View(func(tx *bbolt.Tx) error {
+		return tx.Bucket(nodesBucket).ForEach(func(key, value []byte) error {
+			if err := ctx.Err(); err != nil {
+				return err
+			}
+			if kind, _, _ := strings.Cut(string(key), "/"); len(kinds) > 0 && !slices.Contains(kinds, kind) {
+				return nil
+			}
+			return yield(string(key), value)
+		})
+	}))
 }
 
 type session struct {

@@ -3,6 +3,7 @@ package statetest
 import (
 	"context"
 	"slices"
+	"strings"
 	"sync"
 
 	"pacer/scheduler/state"
@@ -76,6 +77,22 @@ func (s *memoryStore) Lead(ctx context.Context) (state.Session, error) {
 	}
 	m.epoch++
 	return &memorySession{store: s, epoch: m.epoch}, nil
+}
+
+func (s *memoryStore) Read(ctx context.Context, yield func(string, []byte) error, kinds ...string) error {
+	all := s.memory.Nodes()
+	for _, key := range keys(all) {
+		if err := ctx.Err(); err != nil {
+			return err
+		}
+		if kind, _, _ := strings.Cut(key, "/"); len(kinds) > 0 && !slices.Contains(kinds, kind) {
+			continue
+		}
+		if err := yield(key, all[key]); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 func (s *memoryStore) Close() error {

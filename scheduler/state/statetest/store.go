@@ -37,6 +37,7 @@ func Run(t *testing.T, kind Kind) {
 		"close":                         closed,
 		"load stops when yield fails":   loadStops,
 		"opened twice":                  openedTwice,
+		"reading without leading":       reads,
 		"journal round trip":            journalRoundTrip,
 		"journal of a fenced leader":    journalFenced,
 		"journal writes many at once":   journalGroups,
@@ -209,6 +210,36 @@ func loadStops(t *testing.T, kind Kind) {
 	if !errors.Is(err, stop) || calls != 1 {
 		t.Errorf("%d calls, err = %v; want 1 and the error of yield", calls, err)
 	}
+}
+
+func reads(t *testing.T, kind Kind) {
+	store := open(t, kind, kind.Make(t))
+	read := func(kinds ...string) map[string]string {
+		all := make(map[string]string)
+		err := store.Read(testContext(t), func(key string, value []byte) error {
+			all[key] = string(value)
+			return nil
+		}, kinds...)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return all
+	}
+	if all := read(); len(all) > 0 {
+		t.Errorf("a new state holds %v", all)
+	}
+	session := lead(t, store)
+	apply(t, session,
+		state.Op{Key: "meta/framework", Value: []byte("f")},
+		state.Op{Key: "apps/00/a", Value: []byte("one")},
+		state.Op{Key: "keys/01/b", Value: []byte("two")})
+	if diff := cmp.Diff(map[string]string{"meta/framework": "f", "apps/00/a": "one", "keys/01/b": "two"}, read()); diff != "" {
+		t.Errorf("everything (-want +got):\n%s", diff)
+	}
+	if diff := cmp.Diff(map[string]string{"meta/framework": "f", "keys/01/b": "two"}, read("keys", "meta")); diff != "" {
+		t.Errorf("two kinds (-want +got):\n%s", diff)
+	}
+	apply(t, session, state.Op{Key: "apps/00/a", Value: []byte("still leading")})
 }
 
 func openedTwice(t *testing.T, kind Kind) {

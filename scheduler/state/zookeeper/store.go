@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"slices"
-	"strings"
 	"sync"
 
 	"github.com/go-zookeeper/zk"
@@ -108,13 +107,16 @@ func (s *Store) children(ctx context.Context, path string) ([]string, error) {
 	return names, nil
 }
 
-// list finds all nodes below the state: true for those that are values, false
-// for those that hold others.
-func (s *Store) list(ctx context.Context) (map[string]bool, error) {
+// list finds all nodes below the state, or those of some kinds: true for those
+// that are values, false for those that hold others.
+func (s *Store) list(ctx context.Context, only ...string) (map[string]bool, error) {
 	nodes := make(map[string]bool)
 	kinds, err := s.children(ctx, s.statePath())
 	if err != nil {
 		return nil, s.client.explain("list state", err)
+	}
+	if len(only) > 0 {
+		kinds = slices.DeleteFunc(kinds, func(kind string) bool { return !slices.Contains(only, kind) })
 	}
 	var mu sync.Mutex
 	group, ctx := errgroup.WithContext(ctx)
@@ -156,20 +158,14 @@ func (s *Store) list(ctx context.Context) (map[string]bool, error) {
 	return nodes, nil
 }
 
-// Read calls yield for every node, without taking the lead. What is changed
-// meanwhile may be there or not. With kinds only nodes of these are read.
+// Read implements [state.Store].
 func (s *Store) Read(ctx context.Context, yield func(key string, value []byte) error, kinds ...string) error {
-	nodes, err := s.list(ctx)
+	nodes, err := s.list(ctx, kinds...)
 	if errors.Is(err, zk.ErrNoNode) {
 		return nil // nobody has ever led here
 	}
 	if err != nil {
 		return err
-	}
-	for key := range nodes {
-		if kind, _, _ := strings.Cut(key, "/"); len(kinds) > 0 && !slices.Contains(kinds, kind) {
-			delete(nodes, key)
-		}
 	}
 	return s.load(ctx, nodes, yield)
 }
