@@ -297,6 +297,24 @@ func (c *cluster) Shutdown(_ context.Context, executorID, agentID string) error 
 	return outcome
 }
 
+func (c *cluster) Message(_ context.Context, executorID, agentID string, data []byte) error {
+	proceed, outcome := c.enter("MESSAGE " + agentID)
+	if !proceed {
+		return outcome
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.messages = append(c.messages, message{executorID, agentID, data})
+	return outcome
+}
+
+// ask delivers a message of an executor.
+func (c *cluster) ask(executorID, agentID string, data []byte) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.postLocked(func(h master.Handler) { h.Message(agentID, executorID, data) })
+}
+
 func (c *cluster) Reconcile(_ context.Context, tasks ...master.Task) error {
 	proceed, outcome := c.enter(fmt.Sprint("RECONCILE ", len(tasks)))
 	if !proceed {

@@ -50,7 +50,8 @@ type cluster struct {
 	// behave says what becomes of a task that was launched.
 	behave func(*fakeTask) behaviour
 	// amnesia makes the master say that it does not know unreachable agents.
-	amnesia bool
+	amnesia  bool
+	messages []message // to executors
 	// anew lets the framework come back under another id, with its tasks.
 	anew bool
 }
@@ -84,6 +85,11 @@ type fakeOffer struct {
 	agent *fakeAgent
 	cpus  app.Milli
 	ports []uint32
+}
+
+type message struct {
+	executorID, agentID string
+	data                []byte
 }
 
 type fakeTask struct {

@@ -9,7 +9,6 @@ import (
 	mesos "github.com/mesos/mesos-go/api/v1/lib"
 
 	"pacer/scheduler/app"
-	"pacer/scheduler/identity"
 	"pacer/scheduler/master"
 	"pacer/scheduler/placement"
 	"pacer/scheduler/state"
@@ -222,10 +221,7 @@ func (c *core) leave(i *instance) {
 
 // taskInfo describes a task to Mesos and to its executor.
 func (c *core) taskInfo(a *app.App, record *state.Task, resources []mesos.Resource) (mesos.TaskInfo, error) {
-	token, err := c.signer.Sign(identity.Subject{
-		Framework: c.config.Framework.Name, FrameworkID: c.frameworkID,
-		App: a.ID, Task: record.ID, Agent: record.AgentID,
-	}, c.now)
+	token, err := c.token(record)
 	if err != nil {
 		return mesos.TaskInfo{}, err
 	}

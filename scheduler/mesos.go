@@ -21,6 +21,7 @@ type Mesos interface {
 	Shutdown(ctx context.Context, executorID, agentID string) error
 	Acknowledge(ctx context.Context, status mesos.TaskStatus) error
 	Reconcile(ctx context.Context, tasks ...master.Task) error
+	Message(ctx context.Context, executorID, agentID string, data []byte) error
 }
 
 var _ Mesos = (*master.Client)(nil)
@@ -82,9 +83,7 @@ func (h handler) Update(status mesos.TaskStatus) {
 }
 
 func (h handler) Message(agentID, executorID string, data []byte) {
-	h.s.inbox.post(func(c *core) {
-		c.log.Debug().Str(keyAgent, agentID).Str(keyExecutor, executorID).Int(keyCount, len(data)).Msg("message of executor ignored")
-	})
+	h.s.inbox.post(func(c *core) { c.heard(agentID, executorID, data) })
 }
 
 func (h handler) Failure(agentID, executorID string, status int32) {
