@@ -83,8 +83,8 @@ type Config struct {
 	// earlier life of it has started and whose parent it therefore is not. Mesos looks
 	// from time to time; 1.4 s to 1.8 s have been seen. Default 1.4 s.
 	ReapDelay time.Duration
-	// RegistrationBackoff bounds the random pause before the first attempt to
-	// register; later ones double up to a minute. Default 1 s.
+	// RegistrationBackoff bounds the pause before the first attempt to register,
+	// which is 0.84 of it; later ones double up to a minute. Default 1 s.
 	RegistrationBackoff time.Duration
 
 	// Log gets one line per event.

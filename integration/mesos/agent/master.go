@@ -1,7 +1,6 @@
 package agent
 
 import (
-	"math/rand/v2"
 	"time"
 
 	mesos "github.com/mesos/mesos-go/api/v1/lib"
@@ -14,6 +13,10 @@ const (
 	minRegisterInterval = time.Second
 	maxRegisterInterval = time.Minute
 )
+
+// firstRandom is the fraction of RegistrationBackoff that an agent waits. Mesos means
+// it to be random and never seeds the generator, whose first number is this.
+const firstRandom = 0.84
 
 // sendLocked sends to the master, if there is one.
 func (a *Agent) sendLocked(m link.Message) {
@@ -49,7 +52,7 @@ func (a *Agent) talk(end *link.End) {
 	a.becomeDisconnectedLocked()
 	pause := time.Duration(0)
 	if a.cfg.RegistrationBackoff > 0 {
-		pause = rand.N(a.cfg.RegistrationBackoff)
+		pause = time.Duration(firstRandom * float64(a.cfg.RegistrationBackoff))
 	}
 	s := &session{agent: a, interval: max(a.cfg.RegistrationBackoff, minRegisterInterval)}
 	s.register = a.after(pause, s.attempt)
