@@ -17,9 +17,10 @@ type End struct {
 	conn *conn
 	in   *queue
 	out  *queue
-	// deposed is closed when the master of the connection no longer leads. Only
-	// the agent's end watches it; nil at the master's.
+	// deposed is closed when another master may lead. Only the agent's end watches
+	// it; nil at the master's.
 	deposed <-chan struct{}
+	leader  Master // of the connection, at the agent's end
 }
 
 // conn is what both ends share.
@@ -96,8 +97,10 @@ func (e *End) Next(ctx context.Context) (Message, error) {
 		case <-e.conn.broken:
 			return nil, ErrBroken
 		case <-e.deposed:
-			e.Close()
-			return nil, ErrBroken
+			if e.replaced() {
+				return nil, ErrBroken
+			}
+			continue
 		default:
 		}
 		m, wait, ok := e.in.take()
@@ -117,8 +120,9 @@ func (e *End) Next(ctx context.Context) (Message, error) {
 		case <-e.conn.broken:
 			err = ErrBroken
 		case <-e.deposed:
-			e.Close()
-			err = ErrBroken
+			if e.replaced() {
+				err = ErrBroken
+			}
 		case <-e.in.wake:
 		case <-due:
 		}
@@ -129,6 +133,19 @@ func (e *End) Next(ctx context.Context) (Message, error) {
 			return nil, err
 		}
 	}
+}
+
+// replaced closes the connection if another master leads. One that is no longer known
+// to lead stays connected until then: its agents hear nothing of it, but neither does
+// it lose them.
+func (e *End) replaced() bool {
+	leader, changed := e.conn.line.detector.Leader()
+	e.deposed = changed
+	if leader == nil || leader == e.leader {
+		return false
+	}
+	e.Close()
+	return true
 }
 
 // take returns the first message, or how long until it is due.

@@ -71,7 +71,7 @@ func (l *Line) Dial(ctx context.Context) (*End, error) {
 			}
 			continue
 		}
-		agentEnd.deposed = changed
+		agentEnd.deposed, agentEnd.leader = changed, master
 		return agentEnd, nil
 	}
 }
