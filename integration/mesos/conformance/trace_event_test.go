@@ -109,6 +109,9 @@ func (p *player) commute(l *line, a *arrival, s *stream) bool {
 	switch {
 	case a.kind == "HEARTBEAT" || l.Event == "HEARTBEAT":
 		return true
+	case s.rescinds(a):
+		p.note(earlyTolerance)
+		return true
 	case a.kind == "RESCIND" && l.Event == "RESCIND":
 		p.note(rescindTolerance)
 		return true
@@ -161,6 +164,20 @@ func (s *stream) repeated(a *arrival) bool {
 	}
 	return slices.ContainsFunc(s.claimed, func(c *arrival) bool {
 		return member(c.value, "update", "status", "uuid") == id && a.at.Sub(c.at).Abs() < 2*time.Second
+	})
+}
+
+// rescinds tells whether an event rescinds an offer that no line has claimed.
+func (s *stream) rescinds(a *arrival) bool {
+	return a.kind == "RESCIND" && slices.ContainsFunc(s.offers, func(o *arrival) bool {
+		return member(o.value, "id", "value") == member(a.value, "rescind", "offer_id", "value")
+	})
+}
+
+// rescinded tells whether an offer that no line has claimed has been rescinded.
+func (s *stream) rescinded(offer *arrival) bool {
+	return slices.ContainsFunc(s.arrived, func(a *arrival) bool {
+		return a.kind == "RESCIND" && member(offer.value, "id", "value") == member(a.value, "rescind", "offer_id", "value")
 	})
 }
 
@@ -338,16 +355,22 @@ func (p *player) leftOver() error {
 	for _, s := range p.streams {
 		all = append(all, s)
 	}
-	cycle := time.Now().Add(-1200 * time.Millisecond)
+	now := time.Now()
 	for _, s := range all {
 		if s.endTaken && len(s.claimed) == 0 {
 			continue // closed before anything was read
+		}
+		last := now.Add(-1200 * time.Millisecond) // a cycle and a bit
+		if !s.endedAt.IsZero() {
+			last = s.endedAt.Add(-1200 * time.Millisecond)
 		}
 		for _, a := range s.arrived {
 			switch {
 			case a.kind == "HEARTBEAT":
 			case a.kind == "UPDATE" && s.repeated(a):
 				p.note(repeatsTolerance)
+			case s.rescinds(a):
+				p.note(earlyTolerance)
 			default:
 				if !p.tolerateLeftOver(s, a) {
 					problems = append(problems, fmt.Errorf("%s %s: not in the recording: %s\n    %s", s.actor, s.label, a.kind, show(a.value)))
@@ -355,8 +378,8 @@ func (p *player) leftOver() error {
 			}
 		}
 		for _, a := range s.offers {
-			// The recording might have ended just before the cycle.
-			if a.at.Before(cycle) && !p.tolerateLeftOver(s, a) {
+			// The recorded stream ended just before the cycle.
+			if a.at.Before(last) && !s.rescinded(a) && !p.tolerateLeftOver(s, a) {
 				problems = append(problems, fmt.Errorf("%s %s: an offer that is not in the recording:\n    %s", s.actor, s.label, show(a.value)))
 			}
 		}

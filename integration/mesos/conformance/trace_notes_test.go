@@ -103,6 +103,7 @@ func startMaster(p *player, l *line, groups []string) error {
 		}
 		p.cluster = c
 		p.all = append(p.all, c)
+		p.begin(l)
 		return p.bindPort("master-port-"+groups[1], c.Seats()[0].URL())
 	})
 }
@@ -200,6 +201,7 @@ func (p *player) configureAgent(c *agent.Config) {
 		c.Resources = r.Proto(resource.Internal)
 	}
 	set("cpus:4;mem:4096;disk:4096;ports:[31000-32000]")
+	c.RegistrationBackoff += masterBoot
 	for _, flag := range splitFlags(p.flags[0]) {
 		var err error
 		switch name, value := flag[0], flag[1]; name {
@@ -455,9 +457,7 @@ func checkExecutor(p *player, l *line, groups []string) error {
 
 // checkSilence waits as long as the recorded script did, and finds nothing.
 func checkSilence(p *player, l *line, groups []string) error {
-	timer := time.NewTimer(time.Until(p.done.Add(l.At - p.previous.At)))
-	defer timer.Stop()
-	<-timer.C
+	p.settle(l)
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	for key, s := range p.streams {

@@ -367,7 +367,7 @@ func (p *player) startPollWith(l *line, body any, address, accept string) error 
 
 func (p *player) pollLoop(ctx context.Context, l *line, po *poll, request exchangeRequest) {
 	for previous := ""; ctx.Err() == nil; {
-		s := &stream{who: l.Who, actor: l.actor()}
+		s := &stream{who: l.Who, actor: l.actor(), label: "(repeated SUBSCRIBE)"}
 		answered := make(chan exchangeItem, 1)
 		cancel, err := p.start(l, request, func(item exchangeItem) {
 			if item.Status != 0 || item.Failure != "" {
@@ -434,7 +434,7 @@ func (p *player) awaitPoll(l *line) error {
 			return err
 		}
 	}
-	return p.await(l, func() (bool, error) {
+	err := p.await(l, func() (bool, error) {
 		for len(po.outcomes) > 0 {
 			done, err := p.takeOutcome(l, po)
 			if done || err != nil {
@@ -443,6 +443,8 @@ func (p *player) awaitPoll(l *line) error {
 		}
 		return false, nil
 	})
+	p.follow(l)
+	return err
 }
 
 // takeOutcome compares the next outcome. States that pass may be there or not.

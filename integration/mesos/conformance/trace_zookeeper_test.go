@@ -117,13 +117,6 @@ func checkChildren(p *player, l *line, groups []string) error {
 	return nil
 }
 
-// settle waits until as much time has passed as had in the recording.
-func (p *player) settle(l *line) {
-	timer := time.NewTimer(time.Until(p.done.Add(l.At - p.previous.At)))
-	defer timer.Stop()
-	<-timer.C
-}
-
 func checkZnode(p *player, l *line, groups []string) error {
 	data, stat, err := p.zookeeper.client.Get(groups[1])
 	if err != nil {
