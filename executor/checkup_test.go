@@ -1,9 +1,16 @@
 package executor
 
 import (
+	"fmt"
+	"slices"
+	"strings"
+	"sync"
 	"testing"
+	"testing/synctest"
+	"time"
 
 	"github.com/google/go-cmp/cmp"
+	"github.com/rs/zerolog"
 
 	"pacer/healthcheck"
 )
@@ -31,7 +38,7 @@ func TestCheckup_AllHaveToBeHealthyAndOneIsEnoughToBeUnhealthy(t *testing.T) {
 	} {
 		t.Run(tc.name, func(t *testing.T) {
 			var got []event
-			c := newCheckup(tc.checks, func(ev event) { got = append(got, ev) })
+			c := &checkup{guard: newGuard(zerolog.Nop()), post: func(ev event) { got = append(got, ev) }, missing: tc.checks, healthy: map[string]bool{}}
 			for _, e := range tc.heard {
 				c.take(e)
 			}
@@ -40,4 +47,85 @@ func TestCheckup_AllHaveToBeHealthyAndOneIsEnoughToBeUnhealthy(t *testing.T) {
 			}
 		})
 	}
+}
+
+// patients are tasks with one check each, under one guard.
+type patients struct {
+	checkups []*checkup
+	start    time.Time
+	mu       sync.Mutex
+	heard    []string // "task@seconds event"
+}
+
+func newPatients(n int) *patients {
+	p := &patients{start: time.Now()}
+	g := newGuard(zerolog.Nop())
+	for i := range n {
+		c := &checkup{task: fmt.Sprint(i), guard: g, missing: 1, healthy: map[string]bool{}, interval: 10 * time.Second}
+		c.post = func(ev event) {
+			p.mu.Lock()
+			defer p.mu.Unlock()
+			p.heard = append(p.heard, fmt.Sprintf("%s@%d %T", c.task, int(time.Since(p.start)/time.Second), ev))
+		}
+		c.later = func(d time.Duration, do func()) { time.AfterFunc(d, do) }
+		c.take(healthcheck.Event{Kind: healthcheck.Healthy})
+		p.checkups = append(p.checkups, c)
+	}
+	p.heard = nil
+	return p
+}
+
+func (p *patients) say(task int, kinds ...healthcheck.EventKind) {
+	for _, kind := range kinds {
+		p.checkups[task].take(healthcheck.Event{Kind: kind, Result: healthcheck.Result{Message: "m"}})
+	}
+}
+
+func TestCheckup_ASuspectAgentLosesItsTasksOneByOne(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		p := newPatients(10)
+		for i := range 10 {
+			p.say(i, healthcheck.Unhealthy)
+		}
+		synctest.Wait()
+		// Five of ten are not most.
+		var want []string
+		for i := range 5 {
+			want = append(want, fmt.Sprintf("%d@0 executor.becameUnhealthy", i))
+		}
+		if diff := cmp.Diff(want, p.heard); diff != "" {
+			t.Fatalf("at once (-want +got):\n%s", diff)
+		}
+		p.say(9, healthcheck.Healthy)                        // in time
+		p.say(8, healthcheck.Failure, healthcheck.Threshold) // while it waits
+		p.say(0, healthcheck.Threshold)                      // has had its turn, but the kill needs one
+		time.Sleep(time.Minute)
+		synctest.Wait()
+		want = append(want,
+			"5@3 executor.becameUnhealthy", "6@6 executor.becameUnhealthy", "7@9 executor.becameUnhealthy",
+			"8@12 executor.becameUnhealthy", "8@12 executor.failedAgain",
+			"8@18 executor.reachedThreshold", "0@21 executor.reachedThreshold")
+		if diff := cmp.Diff(want, p.heard); diff != "" {
+			t.Errorf("in the end (-want +got):\n%s", diff)
+		}
+	})
+}
+
+func TestCheckup_ARecoveryIsNotUndoneByAnOldTurn(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		p := newPatients(4)
+		for i := range 4 {
+			p.say(i, healthcheck.Unhealthy)
+		}
+		p.say(3, healthcheck.Healthy)
+		time.Sleep(time.Second)
+		p.say(3, healthcheck.Unhealthy)
+		time.Sleep(time.Minute)
+		synctest.Wait()
+		turns := slices.DeleteFunc(slices.Clone(p.heard), func(s string) bool { return !strings.HasPrefix(s, "3@") })
+		// 30 s for four tasks are 7.5 s for each; the turn at 7 is void.
+		if diff := cmp.Diff([]string{"3@15 executor.becameUnhealthy"}, turns); diff != "" {
+			t.Errorf("task 3 (-want +got):\n%s\n%v", diff, p.heard)
+		}
+	})
 }

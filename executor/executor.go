@@ -28,6 +28,7 @@ type Executor struct {
 	ending chan struct{} // closed when Run is to wind up
 
 	metrics *metrics
+	guard   *guard
 
 	mu         sync.Mutex
 	site       site
@@ -53,6 +54,7 @@ func New(config Config, parts Parts, registries labels.Limits, log zerolog.Logge
 		ending:     make(chan struct{}),
 		site:       site{config: config, registries: registries},
 		metrics:    newMetrics(),
+		guard:      newGuard(log),
 		connection: Connection{State: ConnectionBegins, Since: time.Now()},
 		tasks:      map[string]*task{},
 		over:       make(chan struct{}),
@@ -167,7 +169,7 @@ func (e *Executor) launch(info mesos.TaskInfo, g *group) {
 	if e.parts.Scheduler != nil {
 		p.identity.Fresh = func(ctx context.Context) (secrets.Secret, error) { return e.tokens.fresh(ctx, id) }
 	}
-	t := newTask(e.ctx, id, p, e.parts, e.metrics, e.log)
+	t := newTask(e.ctx, id, p, e.parts, e.metrics, e.guard, e.log)
 	t.log.Info().Str(keyApp, p.app).Msg("task received")
 	t.post(first)
 	e.tasks[id] = t

@@ -113,7 +113,8 @@ func TestMetrics_CountEndsAndHaveNoLabelThatGrows(t *testing.T) {
 		if before != after {
 			t.Errorf("%d series after 1 task, %d after 21", before, after)
 		}
-		for _, want := range []string{"pacer_executor_tasks_ended_total", `"KILLED"`, "counter:{value:21", `"pacer_executor_kill_seconds"`} {
+		for _, want := range []string{"pacer_executor_tasks_ended_total", `"KILLED"`, "counter:{value:21", `"pacer_executor_kill_seconds"`,
+			`"pacer_executor_healthy_to_findable_seconds"`, `"pacer_executor_kill_to_gone_seconds"`, `"pacer_executor_agent_suspect"`} {
 			if !strings.Contains(strings.ReplaceAll(text, "  ", " "), want) {
 				t.Errorf("no %s in\n%s", want, text)
 			}

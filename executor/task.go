@@ -25,6 +25,7 @@ type task struct {
 	mail  *mailbox
 
 	metrics *metrics
+	guard   *guard
 	view    atomic.Pointer[TaskView] // what operators see; see show
 	killed  time.Time                // when the decision to end it fell
 
@@ -52,7 +53,7 @@ type task struct {
 }
 
 // newTask makes a task; nothing happens before run.
-func newTask(ctx context.Context, id string, p *plan, parts Parts, m *metrics, log zerolog.Logger) *task {
+func newTask(ctx context.Context, id string, p *plan, parts Parts, m *metrics, g *guard, log zerolog.Logger) *task {
 	t := &task{
 		id:      id,
 		plan:    p,
@@ -60,6 +61,7 @@ func newTask(ctx context.Context, id string, p *plan, parts Parts, m *metrics, l
 		log:     log.With().Str(keyTask, id).Logger(),
 		mail:    newMailbox(),
 		metrics: m,
+		guard:   g,
 		done:    make(chan struct{}),
 		state:   newState(p.rules),
 	}
@@ -132,6 +134,7 @@ func (t *task) live() (finished bool) {
 func (t *task) handle(ev event) {
 	before, now := t.state.phase(), time.Now()
 	next, actions := t.state.next(now, ev)
+	t.registered(&next, now)
 	t.state = next
 	if after := next.phase(); after != before {
 		t.log.Info().Stringer(keyFrom, before).Stringer(keyState, after).Msg("task state")

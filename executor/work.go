@@ -195,9 +195,12 @@ func (t *task) startChecks() {
 	if check := t.plan.check; check != nil {
 		t.beside(func() { t.checkLoop(ctx, check, subject) })
 	}
-	heard := newCheckup(len(t.plan.health), t.post)
+	heard := newCheckup(ctx, t)
 	for _, check := range t.plan.health {
+		subject := subject
+		subject.Observe = t.metrics.probed(check)
 		t.beside(func() {
+			defer t.guard.leave(t.id)
 			tell := func(e healthcheck.Event) {
 				// What a check's command or the task itself answered may hold secrets.
 				e.Result.Message = t.redactor.redact(e.Result.Message)

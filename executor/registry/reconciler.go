@@ -53,6 +53,9 @@ type Options struct {
 	// Observe, if not nil, is told of every call that was fulfilled or failed
 	// for good, for metrics. It must not block.
 	Observe func(Operation)
+	// Connected, if not nil, is told [Backend.Name] each time the backend has
+	// reached its server, for the first time or again. It must not block.
+	Connected func(registry string)
 }
 
 // Operation is a fulfilled or failed Register or Deregister of one instance.
@@ -124,7 +127,7 @@ func New(b Backend, o Options) *Reconciler {
 	o.Log = o.Log.With().Str(keyRegistry, b.Name()).Logger()
 	r := &Reconciler{backend: b, opts: o, entries: make(map[Key]*entry)}
 	r.ctx, r.cancel = context.WithCancel(context.Background())
-	b.Watch(r.changed)
+	b.Watch(r.noticed)
 	r.wg.Go(r.verifyLoop)
 	return r
 }
@@ -339,7 +342,15 @@ func (r *Reconciler) logFailure(inst Instance, wanted bool, tries int, err error
 		Int(keyTries, tries).Err(err).Msg(op(wanted) + " failed, will retry")
 }
 
-// changed is called by the backend.
+// noticed is called by the backend.
+func (r *Reconciler) noticed(k Key) {
+	if k == (Key{}) && r.opts.Connected != nil {
+		r.opts.Connected(r.backend.Name())
+	}
+	r.changed(k)
+}
+
+// changed has the entry of a key asked about, or with the zero Key all.
 func (r *Reconciler) changed(k Key) {
 	r.mu.Lock()
 	defer r.mu.Unlock()

@@ -14,11 +14,11 @@ import (
 )
 
 // registries opens those that are configured, as one; nil where none is.
-func registries(s settings, log zerolog.Logger) (registry.Registry, labels.Limits, error) {
+func registries(s settings, metrics *registry.Metrics, log zerolog.Logger) (registry.Registry, labels.Limits, error) {
 	var limits labels.Limits
 	var open []registry.Registry
 	add := func(backend registry.Backend) {
-		open = append(open, registry.New(backend, registry.Options{Log: log}))
+		open = append(open, registry.New(backend, registry.Options{Log: log, Observe: metrics.Observe, Connected: metrics.Connected}))
 	}
 	if len(s.zookeeper.Servers) > 0 {
 		serversets, err := zookeeper.New(s.zookeeper, log)

@@ -17,6 +17,7 @@ import (
 	"pacer/executor/logs"
 	"pacer/executor/payload"
 	"pacer/executor/process"
+	"pacer/executor/registry"
 	"pacer/executor/status"
 	"pacer/healthcheck"
 	"pacer/secrets"
@@ -52,7 +53,8 @@ func run(ctx context.Context, s settings, stderr *os.File) (err error) {
 		Output:    executor.FromLogs(s.logs),
 		Checks:    executor.FromProber(healthcheck.NewProber(healthcheck.DefaultConcurrency)),
 	}
-	entries, limits, err := registries(s, log)
+	registrations := registry.NewMetrics()
+	entries, limits, err := registries(s, registrations, log)
 	if err != nil {
 		return err
 	}
@@ -75,7 +77,7 @@ func run(ctx context.Context, s settings, stderr *os.File) (err error) {
 	}
 
 	metrics := prometheus.NewRegistry()
-	metrics.MustRegister(tasks, collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}),
+	metrics.MustRegister(tasks, registrations, collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}),
 		versions(), unacknowledged(client))
 	endpoint := status.Serve(s.status, func() status.Report {
 		return status.Report{
