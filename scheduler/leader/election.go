@@ -318,6 +318,9 @@ func (e *Election) Members(ctx context.Context) ([]Member, error) {
 		names, _, err = conn.Children(e.path())
 		return err
 	})
+	if errors.Is(err, zk.ErrNoNode) {
+		return nil, nil
+	}
 	if err != nil {
 		return nil, fmt.Errorf("list %s: %w", e.path(), err)
 	}

@@ -26,10 +26,11 @@ import (
 // name in capitals, with "_" for "-".
 type flags struct {
 	Master string `required:"" placeholder:"URL" help:"Where the Mesos masters are: zk://host:port,host:port/mesos or http://host:port[,host:port]."`
-	State  string `default:"bolt:/var/lib/pacer/state.db" placeholder:"URL" help:"Where the state is kept: bolt:/path/to/file.db. Default: ${default}."`
+	stateFlags
 
 	Listen       string `default:"127.0.0.1:8080" placeholder:"HOST:PORT" help:"Address of the API; without authentication loopback only. Default: ${default}."`
 	PublicListen string `default:":8081" placeholder:"HOST:PORT" help:"Address from which agents fetch the executor, and Vault the keys. Default: ${default}."`
+	AdvertiseAPI string `name:"advertise-api" env:"PACER_ADVERTISE_API" placeholder:"URL" help:"How the other schedulers of this state reach --listen. Default: http:// with the address of --listen."`
 	Advertise    string `placeholder:"URL" help:"How agents reach --public-listen, the same for every scheduler of this state. Default: http:// with this host's name and the port of --public-listen."`
 
 	FrameworkName   string        `default:"pacer" placeholder:"NAME" help:"Name in Mesos and in tasks' tokens. Default: ${default}."`
@@ -66,7 +67,7 @@ func parse(args []string, out io.Writer) (f *flags, err error) {
 	f = new(flags)
 	parser, err := kong.New(f,
 		kong.Name("pacer-scheduler"),
-		kong.Description("Runs apps on a Mesos cluster. Every flag is also an environment variable: --public-listen is PACER_PUBLIC_LISTEN."),
+		kong.Description("Runs apps on a Mesos cluster. 'pacer-scheduler state --help' tells of backups. Every flag is also an environment variable: --public-listen is PACER_PUBLIC_LISTEN."),
 		kong.DefaultEnvars("PACER"),
 		kong.Vars{"version": version},
 		kong.Writers(out, out),
@@ -105,8 +106,14 @@ func (f *flags) check() error {
 	if scheme, rest, _ := strings.Cut(f.Master, "://"); rest == "" || scheme != "zk" && scheme != "http" && scheme != "https" {
 		refuse("master", f.Master, "zk://host:port,host:port/mesos or http://host:port")
 	}
-	if path, ok := strings.CutPrefix(f.State, "bolt:"); !ok || path == "" {
-		refuse("state", f.State, "bolt:/path/to/file.db")
+	if err := f.checkState(); err != nil {
+		problems = append(problems, err)
+	}
+	if f.shared() && f.Advertise == "" && f.ExecutorURI == "" {
+		refuse("advertise", f.Advertise, "http://host:port, the same for all schedulers of a state in ZooKeeper (a load balancer, or one of them), or --executor-uri; else every change of the leader replaces all executors")
+	}
+	if err := checkURL(f.AdvertiseAPI); f.AdvertiseAPI != "" && err != nil {
+		refuse("advertise-api", f.AdvertiseAPI, "http://host:port")
 	}
 	for name, value := range map[string]string{"listen": f.Listen, "public-listen": f.PublicListen} {
 		host, _, err := net.SplitHostPort(value)
@@ -117,7 +124,7 @@ func (f *flags) check() error {
 			refuse(name, value, "a loopback address, e.g. 127.0.0.1:8080: whoever reaches the API commands the cluster, and no authentication is configured")
 		}
 	}
-	if u, err := url.Parse(f.Advertise); f.Advertise != "" && (err != nil || u.Scheme != "http" && u.Scheme != "https" || u.Host == "" || u.RawQuery != "") {
+	if err := checkURL(f.Advertise); f.Advertise != "" && err != nil {
 		refuse("advertise", f.Advertise, "http://host:port")
 	}
 	if (f.Principal == "") != (f.SecretFile == "") {
@@ -144,6 +151,14 @@ func (f *flags) check() error {
 		refuse("log-level", f.LogLevel, "debug, info, warn or error")
 	}
 	return errors.Join(problems...)
+}
+
+func checkURL(text string) error {
+	u, err := url.Parse(text)
+	if err == nil && (u.Scheme != "http" && u.Scheme != "https" || u.Host == "" || u.RawQuery != "") {
+		err = errors.New("not an http URL")
+	}
+	return err
 }
 
 // environment of executors. Values can be anything, so that none is shown.
@@ -232,6 +247,11 @@ func (f *flags) advertised(bound net.Addr) (string, error) {
 	if f.Advertise != "" {
 		return strings.TrimRight(f.Advertise, "/"), nil
 	}
+	return reachable(bound)
+}
+
+// reachable is where other hosts find a listener of this one.
+func reachable(bound net.Addr) (string, error) {
 	host, port, err := net.SplitHostPort(bound.String())
 	if err != nil {
 		return "", fmt.Errorf("find out --advertise: %w", err)

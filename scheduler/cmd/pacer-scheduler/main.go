@@ -20,6 +20,13 @@ func main() {
 
 // start is main with an exit code.
 func start(ctx context.Context, args []string) int {
+	if len(args) > 0 && args[0] == "state" {
+		if err := runTools(ctx, args[1:], os.Stdin, os.Stdout, os.Stderr); err != nil {
+			fmt.Fprintln(os.Stderr, "pacer-scheduler state:", err)
+			return 1
+		}
+		return 0
+	}
 	flags, err := parse(args, os.Stdout)
 	switch {
 	case err != nil:

@@ -8,6 +8,7 @@ import (
 	"net"
 	"strings"
 
+	"github.com/google/uuid"
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/collectors"
 	"github.com/rs/zerolog"
@@ -16,8 +17,8 @@ import (
 	"pacer/scheduler"
 	"pacer/scheduler/api"
 	"pacer/scheduler/identity"
+	"pacer/scheduler/leader"
 	"pacer/scheduler/master"
-	"pacer/scheduler/state/bolt"
 )
 
 // run builds everything from top to bottom and runs it until ctx ends.
@@ -40,7 +41,11 @@ func run(ctx context.Context, f *flags, stderr io.Writer) (err error) {
 	}
 	defer closing(listener, &err)
 	config.Leader = listener.Addr().String()
-	config.Framework.WebUI = "http://" + config.Leader
+	apiURL := "http://" + config.Leader
+	if f.AdvertiseAPI != "" {
+		apiURL = strings.TrimSuffix(f.AdvertiseAPI, "/")
+	}
+	config.Framework.WebUI = apiURL
 	var listen net.ListenConfig
 	public, err := listen.Listen(ctx, "tcp", f.PublicListen)
 	if err != nil {
@@ -68,29 +73,38 @@ func run(ctx context.Context, f *flags, stderr io.Writer) (err error) {
 	if err != nil {
 		return fmt.Errorf("--master: %w", err)
 	}
-	store, err := bolt.Open(strings.TrimPrefix(f.State, "bolt:"))
-	if err != nil {
-		return fmt.Errorf("--state: %w", err)
-	}
-	defer closing(store, &err)
-	s, err := scheduler.Open(ctx, config, store, client, key, log)
+	store, session, err := f.openState(hostname()+" "+apiURL, log)
 	if err != nil {
 		return err
 	}
+	defer closing(store, &err)
 
+	publicURL, err := reachable(public.Addr())
+	if err != nil {
+		return err
+	}
 	metrics := prometheus.NewRegistry()
 	metrics.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
+	s := &service{
+		config: config, log: log, store: store, mesos: client, key: key, metrics: metrics,
+		self: leader.Member{ID: uuid.NewString(), API: apiURL, Public: publicURL, Version: version},
+	}
+	if executor != nil {
+		s.self.Executor = executor.SHA256()
+	}
+	if session != nil {
+		s.election = leader.New(session, s.self, log)
+	}
+	defer s.start().Close()
 	log.Info().Str("version", version).Str("api", "http://"+config.Leader).Str("executor", config.Executor.URI).Msg("started")
 
 	// What is first to end ends all others; SIGTERM ends ctx. Tasks go on.
 	group, ctx := errgroup.WithContext(ctx)
-	group.Go(func() error { return s.Run(ctx) })
+	group.Go(func() error { return s.run(ctx) })
+	group.Go(func() error { return api.Serve(ctx, listener, s, log) })
 	group.Go(func() error {
-		return api.Serve(ctx, listener, api.New(api.Config{Backend: s, Log: log, Metrics: metrics}), log)
-	})
-	group.Go(func() error {
-		handler := api.NewPublic(api.PublicConfig{Executor: executor, Keys: s.PublicKeys, Log: log})
-		return api.ServePublic(ctx, public, handler, log)
+		handler := api.NewPublic(api.PublicConfig{Executor: executor, Keys: s.publicKeys, Log: log})
+		return api.ServePublic(ctx, public, leader.Executors(s.self, s.members, handler), log)
 	})
 	return group.Wait()
 }
