@@ -16,6 +16,7 @@ import (
 	"testing"
 	"time"
 
+	"pacer/integration/hashicorp"
 	"pacer/secrets"
 	"pacer/secrets/vault"
 )
@@ -69,7 +70,7 @@ func (s *site) secretID() string {
 
 func TestAppRole_TasksShareALoginAndObeyTheTemplate(t *testing.T) {
 	s := newSite(t)
-	carryOut(t, s.vault.Root, documented(t, "AppRole's set-up"))
+	s.vault.CarryOut(t, hashicorp.Documented(t, "AppRole's set-up"))
 	s.put("secret/data/web/db", map[string]any{"password": "own"})
 	s.put("secret/data/other/db", map[string]any{"password": canary})
 	front := newProxy(t, s.vault.Address)
@@ -113,7 +114,7 @@ func TestAppRole_TasksShareALoginAndObeyTheTemplate(t *testing.T) {
 
 func TestAppRole_WrappedSecretIDIsVerified(t *testing.T) {
 	s := newSite(t)
-	carryOut(t, s.vault.Root, documented(t, "AppRole's set-up"))
+	s.vault.CarryOut(t, hashicorp.Documented(t, "AppRole's set-up"))
 	s.put("secret/data/web/db", map[string]any{"password": "own"})
 	id := secrets.Identity{App: "web", Task: "web.1"}
 	read := func(c *vault.Client) error {
@@ -196,7 +197,7 @@ func certificate(t *testing.T) (cert, key string) {
 func TestCert_LogsInByTheHostsCertificate(t *testing.T) {
 	s := newSite(t)
 	trusted, key := certificate(t)
-	carryOut(t, s.vault.Root, documented(t, "Certificate's set-up"), "CA.PEM", trusted)
+	s.vault.CarryOut(t, hashicorp.Documented(t, "Certificate's set-up"), "CA.PEM", trusted)
 	s.put("secret/data/web/db", map[string]any{"password": "own"})
 	ca := s.file(s.vault.CA)
 	client := func(cert, key, ca string) *vault.Client {

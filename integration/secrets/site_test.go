@@ -68,7 +68,7 @@ func newSite(t testing.TB) *site {
 		_, _ = w.Write(data) // a client that is gone needs no answer
 	}))
 	t.Cleanup(s.keys.Close)
-	carryOut(t, s.vault.Root, documented(t, "Vault's set-up"), "http://SCHEDULER:PORT", s.keys.URL)
+	s.vault.CarryOut(t, hashicorp.Documented(t, "Vault's set-up"), "http://SCHEDULER:PORT", s.keys.URL)
 	return s
 }
 

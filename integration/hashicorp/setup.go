@@ -1,21 +1,28 @@
-package secrets
+package hashicorp
 
 import (
 	"context"
 	"encoding/json"
 	"fmt"
 	"os"
+	"path/filepath"
+	"runtime"
 	"strings"
 	"testing"
 
 	"github.com/hashicorp/vault/api"
 )
 
-// documented returns the commands of one section of the package comment of
-// secrets/vault: the first indented block below the heading.
-func documented(t testing.TB, heading string) string {
+// Documented returns the commands of one section of the package comment of
+// secrets/vault: the first indented block below the heading. Tests carry them
+// out, so that what is documented is what is tried.
+func Documented(t testing.TB, heading string) string {
 	t.Helper()
-	data, err := os.ReadFile("../../secrets/vault/doc.go")
+	_, here, _, ok := runtime.Caller(0)
+	if !ok {
+		t.Fatal("built without source positions")
+	}
+	data, err := os.ReadFile(filepath.Join(filepath.Dir(here), "../../secrets/vault/doc.go"))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -39,10 +46,11 @@ func documented(t testing.TB, heading string) string {
 	return ""
 }
 
-// carryOut does what the commands of Vault's command line do, over its API.
-// replace holds pairs of a placeholder and its value.
-func carryOut(t testing.TB, root *api.Client, script string, replace ...string) {
+// CarryOut does what commands of Vault's command line do, over its API. replace
+// holds pairs of a placeholder and its value.
+func (v *Vault) CarryOut(t testing.TB, script string, replace ...string) {
 	t.Helper()
+	root := v.Root
 	script = strings.NewReplacer(append(replace, "\\\n", " ")...).Replace(script)
 	variables := map[string]string{}
 	lines := strings.Split(script, "\n")
