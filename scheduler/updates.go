@@ -248,10 +248,20 @@ func (c *core) terminal(i *instance, status mesos.TaskStatus) {
 	if reasonIs(status, mesos.REASON_AGENT_DRAINING) {
 		c.agent(i.record.AgentID).draining = true
 	}
-	if st == mesos.TASK_DROPPED {
+	if st == mesos.TASK_DROPPED || launchFailed(status) {
 		c.avoid(i.record.AgentID)
 	}
 	c.end(i, status)
+}
+
+// launchFailed tells whether an agent could not start an executor. It is then
+// the emptiest one, and would get the next task, too.
+func launchFailed(status mesos.TaskStatus) bool {
+	switch status.GetReason() {
+	case mesos.REASON_CONTAINER_LAUNCH_FAILED, mesos.REASON_EXECUTOR_REGISTRATION_TIMEOUT:
+		return true
+	}
+	return false
 }
 
 // failed tells whether an end counts against the app. Ends that the cluster
