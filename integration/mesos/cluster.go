@@ -17,6 +17,7 @@ import (
 	"pacer/integration/mesos/link"
 	"pacer/integration/mesos/master"
 	"pacer/integration/mesos/resource"
+	"pacer/integration/mesos/simulated"
 )
 
 // Config says what a Cluster consists of. The zero value is one master with one
@@ -64,6 +65,9 @@ type Config struct {
 	// Customize, when set, may change the configuration of agent i.
 	Customize func(i int, config *agent.Config)
 
+	// Simulated adds agents whose tasks exist in memory only. Nil: none.
+	Simulated *simulated.Config
+
 	// Record keeps all calls, events and messages for Log and Await. It costs
 	// memory.
 	Record bool
@@ -85,6 +89,7 @@ type Cluster struct {
 	registry *master.Registry
 	// detector is how agents find the leader; nil without ZooKeeper.
 	detector *election.Member
+	fleet    *simulated.Fleet // nil without simulated agents
 
 	mu      sync.Mutex    // guards what follows; not held while something starts or stops
 	changed chan struct{} // closed when a master has started or ended
@@ -171,6 +176,11 @@ func (c *Cluster) start() error {
 			return err
 		}
 	}
+	if c.config.Simulated != nil {
+		if c.fleet, err = simulated.Start(*c.config.Simulated, c); err != nil {
+			return fmt.Errorf("cluster: %w", err)
+		}
+	}
 	return nil
 }
 
@@ -240,6 +250,9 @@ func (c *Cluster) Node(i int) *Node {
 	return c.nodes[i]
 }
 
+// Fleet is the simulated agents, nil when there are none.
+func (c *Cluster) Fleet() *simulated.Fleet { return c.fleet }
+
 // Dir is where the agents' work directories are.
 func (c *Cluster) Dir() string { return c.dir }
 
@@ -256,6 +269,9 @@ func (c *Cluster) Close() error {
 	c.closed = true
 	nodes, seats := c.nodes, c.seats
 	c.mu.Unlock()
+	if c.fleet != nil {
+		c.fleet.Close()
+	}
 
 	var group sync.WaitGroup
 	for _, n := range nodes {

@@ -41,7 +41,11 @@ func New(t T, config Config) *Cluster {
 	})
 	ctx, cancel := context.WithTimeout(context.Background(), 30*time.Second)
 	defer cancel()
-	if err := c.AwaitAgents(ctx, len(c.Nodes())); err != nil {
+	agents := len(c.Nodes())
+	if c.fleet != nil {
+		agents += c.fleet.Len()
+	}
+	if err := c.AwaitAgents(ctx, agents); err != nil {
 		t.Fatal(err)
 	}
 	return c
