@@ -154,10 +154,9 @@ func checkRanges(ranges []Range) string {
 func (s Set) Proto(f Format) []mesos.Resource {
 	out := make([]mesos.Resource, 0, len(s))
 	for _, o := range s {
-		r := o.like
-		kind := o.kind
-		r.Name, r.Type = o.name, &kind
-		switch kind {
+		r := *o.like
+		r.Name = o.name
+		switch o.kind {
 		case mesos.SCALAR:
 			r.Scalar = &mesos.Value_Scalar{Value: float64(o.scalar) / 1000}
 		case mesos.RANGES:

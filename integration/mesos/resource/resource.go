@@ -22,8 +22,8 @@ type one struct {
 	ranges []Range
 	items  []string
 	// like carries the qualifiers: reservations, allocation_info, disk and so on;
-	// name, type and the quantities in it are not set.
-	like mesos.Resource
+	// name and the quantities in it are not set. It is shared and never changed.
+	like *mesos.Resource
 	// key is equal exactly for resources that combine.
 	key string
 }
@@ -61,7 +61,7 @@ func newOne(name string, kind mesos.Value_Type, like mesos.Resource) one {
 	like.Name, like.Scalar, like.Ranges, like.Set = "", nil, nil, nil
 	like.Role, like.Reservation = nil, nil
 	like.Type = &kind
-	return one{name: name, kind: kind, like: like, key: keyOf(name, &like)}
+	return one{name: name, kind: kind, like: &like, key: keyOf(name, &like)}
 }
 
 func (o one) empty() bool {
@@ -325,8 +325,9 @@ func (s Set) Unallocated() Set {
 func (s Set) requalify(change func(*mesos.Resource)) Set {
 	out := make(Set, 0, len(s))
 	for _, o := range s {
-		change(&o.like)
-		o.key = keyOf(o.name, &o.like)
+		like := *o.like
+		change(&like)
+		o.like, o.key = &like, keyOf(o.name, &like)
 		out = out.with(o)
 	}
 	return out

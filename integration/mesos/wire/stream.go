@@ -10,6 +10,10 @@ import (
 // ErrAborted is what Serve returns after Abort.
 var ErrAborted = errors.New("stream aborted")
 
+// manyRecords is how many records may wait before they share chunks, whose ends then
+// mean nothing.
+const manyRecords = 16
+
 // Stream is the server's end of an event stream. Sending never blocks: events
 // wait in memory until the connection takes them, as in libprocess. It is made
 // before the response starts, so that events can be queued by whoever owns the
@@ -101,7 +105,8 @@ func (s *Stream) wakeLocked() {
 	}
 }
 
-// Serve answers 200 and writes events, each record flushed by itself, until Close
+// Serve answers 200 and writes events, each record flushed by itself unless more than
+// a few wait, until Close
 // (nil), Abort (ErrAborted: the handler has to panic with http.ErrAbortHandler so
 // that no terminating chunk is written) or the loss of the peer (another error).
 // Headers beside Content-Type are set by the caller before.
@@ -127,7 +132,7 @@ func (s *Stream) Serve(w http.ResponseWriter, r *http.Request) error {
 		batch, ending := s.queue, s.ending
 		s.queue = nil
 		s.mu.Unlock()
-		for _, payload := range batch {
+		for i, payload := range batch {
 			select {
 			case <-s.aborted:
 				return ErrAborted
@@ -136,6 +141,10 @@ func (s *Stream) Serve(w http.ResponseWriter, r *http.Request) error {
 			record = AppendRecord(record[:0], payload)
 			if _, err := w.Write(record); err != nil {
 				return s.reason(err)
+			}
+			// A chunk per record, as in Mesos, but not a system call for each of many.
+			if len(batch) > manyRecords && i < len(batch)-1 {
+				continue
 			}
 			if err := control.Flush(); err != nil {
 				return s.reason(err)
