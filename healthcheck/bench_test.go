@@ -8,6 +8,7 @@ import (
 	"net/http"
 	"os"
 	"os/exec"
+	"runtime"
 	"slices"
 	"strconv"
 	"sync"
@@ -140,10 +141,19 @@ func BenchmarkTCP(b *testing.B) {
 }
 
 // BenchmarkThousand runs 1,000 checks at 1 s for some seconds; budget: p99
-// lateness 50 ms on one core.
+// lateness 50 ms on one core, and no growth of descriptors.
 func BenchmarkThousand(b *testing.B) {
 	const checks, lasts = 1000, 6 * time.Second
+	defer runtime.GOMAXPROCS(runtime.GOMAXPROCS(1))
+	descriptors := func() int {
+		list, err := os.ReadDir("/proc/self/fd")
+		if err != nil {
+			b.Fatal(err)
+		}
+		return len(list)
+	}
 	port := serveElsewhere(b)
+	atFirst := descriptors()
 	for b.Loop() {
 		p := NewProber(0)
 		ctx, cancel := context.WithTimeout(context.Background(), lasts)
@@ -182,5 +192,6 @@ func BenchmarkThousand(b *testing.B) {
 		b.ReportMetric(late[len(late)*99/100].Seconds()*1000, "ms-late-p99")
 		b.ReportMetric(float64(len(late)), "probes")
 		b.ReportMetric((cpu()-before).Seconds()/lasts.Seconds()*100, "%-of-core")
+		b.ReportMetric(float64(descriptors()-atFirst), "descriptors-more")
 	}
 }

@@ -25,6 +25,7 @@ const repair = 5 * time.Second
 func TestP9_AnOutageOfTheRegistryTouchesNoTask(t *testing.T) {
 	const app, n = "/shop/cart", 10
 	overRegistries(t, func(t *testing.T, registry server) {
+		t.Parallel()
 		s := newSite(t, registry, 2)
 		tasks := s.deploy(app, n, nil)
 		said := map[string]int{}
@@ -86,6 +87,7 @@ func (s *site) foundIfAny(app string) []string {
 func TestP2P6_AKillDuringAnOutageWaitsForItsDeadlineOnly(t *testing.T) {
 	const app = "/shop/cart"
 	overRegistries(t, func(t *testing.T, registry server) {
+		t.Parallel()
 		s := newSite(t, registry, 1)
 		old := s.deploy(app, 1, nil, func(definition map[string]any) {
 			// The old one goes first: the next could not be found.
@@ -120,5 +122,21 @@ func TestP2P6_AKillDuringAnOutageWaitsForItsDeadlineOnly(t *testing.T) {
 		}
 		s.eventually(repair, "entries are right again", func() bool { return slices.Equal(s.foundIfAny(app), []string{next.endpoint()}) })
 		s.awaitHealthy(app, 1)
+	})
+}
+
+// TestOptionalRegistration_TaskServesWithoutARegistry: service.required=false
+// keeps trying beside the running task.
+func TestOptionalRegistration_TaskServesWithoutARegistry(t *testing.T) {
+	const app = "/shop/cart"
+	overRegistries(t, func(t *testing.T, registry server) {
+		t.Parallel()
+		s := newSite(t, registry, 1)
+		registry.stop()
+		tasks := s.deploy(app, 2, map[string]string{"service.required": "false"})
+		if err := registry.start(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		s.eventually(repair, "entries are there", func() bool { return slices.Equal(s.foundIfAny(app), endpoints(tasks)) })
 	})
 }

@@ -159,22 +159,32 @@ func (s *Services) beatAll() {
 		case err == nil:
 		case s.ctx.Err() != nil:
 			return
+		case status(err) == 0:
+			// No answer: the others would wait in vain.
+			s.note(began, err)
+			return
+		case s.isLeaving(e):
+			// Its check went while it was asked about.
 		case status(err) == http.StatusNotFound:
 			// Somebody removed the service, or the agent has forgotten everything.
 			s.forgotten(e)
 			if changed != nil {
 				changed(k)
 			}
-		case status(err) == 0:
-			// No answer: the others would wait in vain.
-			s.note(began, err)
-			return
 		default:
 			s.postpone(e)
-			s.note(began, err)
 			s.log.Warn().Err(explain("keep up", e.id, err)).Str(keyTask, k.TaskID).Msg("check of an entry not updated")
+			if changed != nil {
+				changed(k)
+			}
 		}
 	}
+}
+
+func (s *Services) isLeaving(e *entry) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return e.leaving
 }
 
 // beat says that the entry's instance is healthy.

@@ -193,10 +193,10 @@ func (s *Services) ensure(ctx context.Context, e *entry, want *api.AgentServiceR
 		case !same(have, want):
 			s.log.Info().Str(keyEntry, want.ID).Msg("entry has other data, writing it again")
 		default:
-			if err := s.beat(ctx, e); status(err) != http.StatusNotFound {
+			if err := s.beat(ctx, e); err == nil || status(err) == 0 {
 				return err
 			}
-			s.log.Info().Str(keyEntry, want.ID).Msg("check of the entry is gone, making it again")
+			s.log.Info().Str(keyEntry, want.ID).Msg("check of the entry is not as it was, making it again")
 		}
 	}
 	return s.register(ctx, e, want)

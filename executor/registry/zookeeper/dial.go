@@ -17,6 +17,11 @@ const (
 	// spreads the clients of a server that went away, and keeps a session that
 	// is just ending on the server from being resumed half.
 	dialPause = 100 * time.Millisecond
+	// firstPatience is how long the answer to a connect request may take at
+	// first. A server that is just starting accepts connections whose requests it
+	// may never answer. It doubles with every connection that is not answered, up
+	// to the session timeout, for the sake of servers that are slow.
+	firstPatience = 2 * time.Second
 )
 
 // dialer makes connections for the client library and remembers what went
@@ -35,10 +40,12 @@ type dialer struct {
 	closed  bool
 	current net.Conn
 	lastErr error
+	// patience is for the next connection's first answer.
+	patience time.Duration
 }
 
 func newDialer(limit time.Duration) *dialer {
-	return &dialer{limit: limit, closing: make(chan struct{})}
+	return &dialer{limit: limit, patience: firstPatience, closing: make(chan struct{})}
 }
 
 func (d *dialer) dial(network, address string, _ time.Duration) (net.Conn, error) {
@@ -67,7 +74,9 @@ func (d *dialer) dial(network, address string, _ time.Duration) (net.Conn, error
 		return nil, net.ErrClosed
 	}
 	d.current = conn
-	return &guardedConn{Conn: conn, dialer: d}, nil
+	guarded := &guardedConn{Conn: conn, dialer: d, patience: min(d.patience, d.limit)}
+	d.patience = min(2*d.patience, d.limit)
+	return guarded, nil
 }
 
 func (d *dialer) note(err error) {
@@ -83,7 +92,11 @@ func (d *dialer) problem() error {
 	return d.lastErr
 }
 
-func (d *dialer) connected() { d.note(nil) }
+func (d *dialer) connected() {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.lastErr, d.patience = nil, firstPatience
+}
 
 // close breaks the connection and prevents new ones.
 func (d *dialer) close() {
@@ -105,8 +118,10 @@ type guardedConn struct {
 	net.Conn
 	dialer *dialer
 
-	head    [4]byte // the first bytes read: the size of the first packet
-	headLen int
+	// patience is for the first packet.
+	patience time.Duration
+	head     [4]byte // the first bytes read: the size of the first packet
+	headLen  int
 }
 
 // maxConnectResponse is far above the size of any answer to a connect request
@@ -114,7 +129,11 @@ type guardedConn struct {
 const maxConnectResponse = 1 << 10
 
 func (c *guardedConn) SetReadDeadline(t time.Time) error {
-	if most := time.Now().Add(c.dialer.limit); t.IsZero() || t.After(most) {
+	limit := c.dialer.limit
+	if c.headLen < len(c.head) {
+		limit = c.patience
+	}
+	if most := time.Now().Add(limit); t.IsZero() || t.After(most) {
 		t = most
 	}
 	return c.Conn.SetReadDeadline(t)

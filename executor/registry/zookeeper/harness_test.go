@@ -160,6 +160,8 @@ type proxy struct {
 	// client gets any answer. It is used up by the first true.
 	cutAfter func(opcode int32, body []byte) bool
 	cuts     int
+	// deaf is how many of the next connections are accepted and never served.
+	deaf int
 }
 
 func newProxy(t testing.TB, target string) *proxy {
@@ -190,6 +192,16 @@ func (p *proxy) acceptLoop() {
 		client, err := p.l.Accept()
 		if err != nil {
 			return
+		}
+		p.mu.Lock()
+		deaf := p.deaf > 0
+		if deaf {
+			p.deaf--
+			p.conns = append(p.conns, client)
+		}
+		p.mu.Unlock()
+		if deaf {
+			continue
 		}
 		server, err := net.Dial("tcp", p.target)
 		if err != nil {

@@ -455,6 +455,22 @@ func TestNew_RefusesWhatCannotWork(t *testing.T) {
 	}
 }
 
+// A server that is just starting accepts connections that it never serves.
+func TestSession_OneUnansweredConnectionCostsSeconds(t *testing.T) {
+	server := zkserver.Shared(t)
+	p := newProxy(t, server.Addr())
+	p.deaf = 1
+	began := time.Now()
+	h := newHarness(t, Config{Servers: []string{p.addr()}, Path: "/" + t.Name() + "/{name}"}, server.Connect(t))
+	defer h.close(t)
+	if err := h.Register(within(t, 20*time.Second), []registry.Instance{instance(1)}); err != nil {
+		t.Fatal(err)
+	}
+	if took := time.Since(began); took < firstPatience || took > firstPatience+2*time.Second {
+		t.Errorf("registered after %v, want a little more than %v", took, firstPatience)
+	}
+}
+
 // BenchmarkRegister measures healthy-to-findable and kill-to-gone against a
 // server on this machine; budget: 50 ms at the 99th percentile.
 func BenchmarkRegister(b *testing.B) {
