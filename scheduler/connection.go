@@ -9,6 +9,7 @@ import (
 
 	"github.com/google/uuid"
 
+	"pacer/scheduler/api"
 	"pacer/scheduler/master"
 	"pacer/scheduler/state"
 )
@@ -177,6 +178,23 @@ type stray struct {
 	recorded bool
 	// killable ones belong to an app that was deleted.
 	killable bool
+}
+
+// shownStrays bounds how many of the quarantine are named.
+const shownStrays = 100
+
+// quarantine lists the strays that nobody kills, and counts them.
+func (c *core) quarantine() (first []api.QuarantinedTask, count int) {
+	for _, id := range slices.Sorted(maps.Keys(c.strays)) {
+		s := c.strays[id]
+		if s.killable {
+			continue
+		}
+		if count++; count <= shownStrays {
+			first = append(first, api.QuarantinedTask{ID: s.id, AgentID: s.agentID, State: s.state})
+		}
+	}
+	return first, count
 }
 
 // killStrays kills those of deleted apps. All others are left alone: a store

@@ -33,16 +33,18 @@ type core struct {
 	// frameworkStored is false while a new id is not stored yet.
 	frameworkStored bool
 
-	services   map[string]*service // live ones, by app ID
-	ending     map[*service]struct{}
-	instances  map[string]*instance // of live and ending services, by task ID
-	strays     map[string]*stray    // tasks without a service, by task ID
-	tombstones map[string]state.Tombstone
-	executors  *executors
-	agents     map[string]*agent
-	offering   map[*agent]struct{} // those with offers
-	stamper    app.Stamper
-	rollouts   map[string]*rollout // by the deployment's ID
+	services  map[string]*service // live ones, by app ID
+	ending    map[*service]struct{}
+	instances map[string]*instance // of live and ending services, by task ID
+	strays    map[string]*stray    // tasks without a service, by task ID
+	// straysChanged means that the quarantine has to be shown anew.
+	straysChanged bool
+	tombstones    map[string]state.Tombstone
+	executors     *executors
+	agents        map[string]*agent
+	offering      map[*agent]struct{} // those with offers
+	stamper       app.Stamper
+	rollouts      map[string]*rollout // by the deployment's ID
 
 	connection connection
 	// suspended while the store cannot be reached: another scheduler may lead.
@@ -130,6 +132,7 @@ func (c *core) restore(record *state.Task) {
 	}
 	if v == nil {
 		c.strays[record.ID] = &stray{id: record.ID, agentID: record.AgentID, executorID: record.ExecutorID, recorded: true}
+		c.straysChanged = true
 		return
 	}
 	i := &instance{record: record, service: v, restored: true}
@@ -385,9 +388,12 @@ func (c *core) publish() {
 			s.ending = slices.SortedFunc(maps.Keys(c.ending), byID)
 		}
 		s.info.FrameworkID, s.tasks = c.frameworkID, len(c.instances)
+		if c.straysChanged {
+			s.info.Quarantine, s.info.QuarantineCount = c.quarantine()
+		}
 		s.info.Stale, s.info.Master, s.ready = !c.connection.reconciled, c.connection.url, blocked
 	})
-	c.relist = false
+	c.relist, c.straysChanged = false, false
 	for _, answer := range c.answers {
 		answer()
 	}

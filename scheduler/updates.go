@@ -316,6 +316,7 @@ func (c *core) storeEnd(i *instance, status mesos.TaskStatus) {
 func (c *core) updatedStray(status mesos.TaskStatus) {
 	id, st := status.TaskID.Value, *status.State
 	s := c.strays[id]
+	c.straysChanged = true
 	if isTerminal(st) || st == mesos.TASK_UNKNOWN {
 		if s != nil && s.recorded {
 			if st == mesos.TASK_UNKNOWN {
@@ -326,6 +327,7 @@ func (c *core) updatedStray(status mesos.TaskStatus) {
 			c.submit(&change, func(err error) {
 				if err == nil {
 					delete(c.strays, id)
+					c.straysChanged = true
 					c.acknowledge(status)
 				}
 			})

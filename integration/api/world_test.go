@@ -94,7 +94,7 @@ func newWorld(t testing.TB, cluster *emulator.Cluster, change ...func(*scheduler
 	ran, served := make(chan error, 1), make(chan error, 1)
 	go func() { ran <- s.Run(ctx) }()
 	go func() {
-		served <- api.Serve(ctx, listener, api.New(api.Config{Backend: s, Log: log, Metrics: prometheus.NewRegistry(), LocalOnly: true}), log)
+		served <- api.Serve(ctx, listener, nil, api.New(api.Config{Backend: s, Log: log, Metrics: prometheus.NewRegistry(), LocalOnly: true}), log)
 	}()
 	w.stop = func() {
 		w.stop = func() {}

@@ -2,6 +2,7 @@ package api
 
 import (
 	"context"
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"log"
@@ -50,15 +51,19 @@ func Loopback(host string) bool {
 	return ip != nil && ip.IsLoopback()
 }
 
-// Serve serves the handler of [New] until ctx ends, and returns once all
-// requests have ended or been cut.
-func Serve(ctx context.Context, listener net.Listener, handler http.Handler, log zerolog.Logger) error {
+// Serve serves the handler of [New] until ctx ends, over TLS if secure is not
+// nil, and returns once all requests have ended or been cut.
+func Serve(ctx context.Context, listener net.Listener, secure *tls.Config, handler http.Handler, log zerolog.Logger) error {
+	listener = newLimit(listener, maxConnections)
+	if secure != nil {
+		listener = tls.NewListener(listener, secure)
+	}
 	return serve(ctx, listener, handler, log, writeTimeout)
 }
 
 // ServePublic is [Serve] for the handler of [NewPublic].
 func ServePublic(ctx context.Context, listener net.Listener, handler http.Handler, log zerolog.Logger) error {
-	return serve(ctx, listener, handler, log, publicWriteTimeout)
+	return serve(ctx, newLimit(listener, maxConnections), handler, log, publicWriteTimeout)
 }
 
 func serve(ctx context.Context, listener net.Listener, handler http.Handler, logger zerolog.Logger, writes time.Duration) error {

@@ -49,7 +49,7 @@ func TestServe_EndsWithItsContext(t *testing.T) {
 	ctx, stop := context.WithCancel(t.Context())
 	defer stop()
 	served := make(chan error, 1)
-	go func() { served <- api.Serve(ctx, listener, newServer(t).handler, zerolog.Nop()) }()
+	go func() { served <- api.Serve(ctx, listener, nil, newServer(t).handler, zerolog.Nop()) }()
 
 	conn, err := net.Dial("tcp", listener.Addr().String())
 	if err != nil {
@@ -177,7 +177,7 @@ func TestP12_HeaderLimit(t *testing.T) {
 	}
 	ctx, stop := context.WithCancel(t.Context())
 	served := make(chan error, 1)
-	go func() { served <- api.Serve(ctx, listener, newServer(t).handler, zerolog.Nop()) }()
+	go func() { served <- api.Serve(ctx, listener, nil, newServer(t).handler, zerolog.Nop()) }()
 	defer func() { stop(); <-served }()
 	conn, err := net.Dial("tcp", listener.Addr().String())
 	if err != nil {

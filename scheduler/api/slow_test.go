@@ -64,7 +64,7 @@ func TestP12_SlowClientsAreCut(t *testing.T) {
 				listener := newPipeListener()
 				ctx, stop := context.WithCancel(t.Context())
 				served := make(chan error, 1)
-				go func() { served <- api.Serve(ctx, listener, newServer(t).handler, zerolog.Nop()) }()
+				go func() { served <- api.Serve(ctx, listener, nil, newServer(t).handler, zerolog.Nop()) }()
 
 				start := time.Now()
 				conn := listener.dial()

@@ -28,7 +28,11 @@ type flags struct {
 	Master string `required:"" placeholder:"URL" help:"Where the Mesos masters are: zk://host:port,host:port/mesos or http://host:port[,host:port]."`
 	stateFlags
 
-	Listen       string `default:"127.0.0.1:8080" placeholder:"HOST:PORT" help:"Address of the API; without authentication loopback only. Default: ${default}."`
+	Listen       string `default:"127.0.0.1:8080" placeholder:"HOST:PORT" help:"Address of the API; without --users-file loopback only. Default: ${default}."`
+	UsersFile    string `placeholder:"FILE" help:"Who may use the API, and what proves it: name:bcrypt hash (HTTP Basic) or name:sha256:hex (bearer token), one a line. Default: none, everybody on this machine."`
+	RulesFile    string `placeholder:"FILE" help:"Who may do what: path, verbs (view, create, update, delete or *) and names or *, one rule a line; needs --users-file. Default: none."`
+	TLSCert      string `name:"tls-cert" env:"PACER_TLS_CERT" placeholder:"FILE" help:"PEM file with the certificate of the API, read again when it changes; needs --tls-key. Default: none, plain HTTP."`
+	TLSKey       string `name:"tls-key" env:"PACER_TLS_KEY" placeholder:"FILE" help:"PEM file with the key of --tls-cert. Default: none."`
 	PublicListen string `default:":8081" placeholder:"HOST:PORT" help:"Address from which agents fetch the executor, and Vault the keys. Default: ${default}."`
 	AdvertiseAPI string `name:"advertise-api" env:"PACER_ADVERTISE_API" placeholder:"URL" help:"How the other schedulers of this state reach --listen. Default: http:// with the address of --listen."`
 	Advertise    string `placeholder:"URL" help:"How agents reach --public-listen, the same for every scheduler of this state. Default: http:// with this host's name and the port of --public-listen."`
@@ -50,10 +54,12 @@ type flags struct {
 	ExecutorMem           float64       `default:"64" placeholder:"MIB" help:"Memory of each executor in MiB. Default: ${default}."`
 	ExecutorShutdownGrace time.Duration `default:"60s" help:"How long an executor may take to end its tasks when it is shut down. Default: ${default}."`
 
-	IdentityKey string `placeholder:"FILE" help:"PEM file with the Ed25519 key that signs tasks' tokens. Default: one that is made once and kept in the state."`
-	Placement   string `default:"spread" help:"How to choose among agents that fit: spread or pack. Default: ${default}."`
-	KillBudget  int    `default:"100" help:"How many tasks may be dying at once. Default: ${default}."`
-	LogLevel    string `default:"info" help:"Least severe level that is logged: debug, info, warn or error. Default: ${default}."`
+	IdentityKey    string `placeholder:"FILE" help:"PEM file with the Ed25519 key that signs tasks' tokens. Default: one that is made once and kept in the state."`
+	Placement      string `default:"spread" help:"How to choose among agents that fit: spread or pack. Default: ${default}."`
+	GuardScaleDown bool   `help:"Refuse to scale an app down by more than half without force=true. Default: false."`
+
+	KillBudget int    `default:"100" help:"How many tasks may be dying at once. Default: ${default}."`
+	LogLevel   string `default:"info" help:"Least severe level that is logged: debug, info, warn or error. Default: ${default}."`
 
 	Version kong.VersionFlag `help:"Print the version."`
 }
@@ -120,12 +126,18 @@ func (f *flags) check() error {
 		switch {
 		case err != nil:
 			refuse(name, value, "host:port, e.g. 127.0.0.1:8080")
-		case name == "listen" && !api.Loopback(host):
-			refuse(name, value, "a loopback address, e.g. 127.0.0.1:8080: whoever reaches the API commands the cluster, and no authentication is configured")
+		case name == "listen" && !api.Loopback(host) && f.UsersFile == "":
+			refuse(name, value, "a loopback address, e.g. 127.0.0.1:8080: whoever reaches the API commands the cluster, and no authentication is configured (--users-file and --rules-file)")
 		}
 	}
 	if err := checkURL(f.Advertise); f.Advertise != "" && err != nil {
 		refuse("advertise", f.Advertise, "http://host:port")
+	}
+	if (f.UsersFile == "") != (f.RulesFile == "") {
+		refuse("rules-file", f.RulesFile, "a file together with --users-file, or neither")
+	}
+	if (f.TLSCert == "") != (f.TLSKey == "") {
+		refuse("tls-key", f.TLSKey, "a file together with --tls-cert, or neither")
 	}
 	if (f.Principal == "") != (f.SecretFile == "") {
 		refuse("secret-file", f.SecretFile, "a file together with --principal, or neither")
@@ -186,6 +198,7 @@ func (f *flags) config() (scheduler.Config, error) {
 	config.Leader = f.Listen
 	config.Strategy = placement.Strategy(f.Placement)
 	config.KillBudget = f.KillBudget
+	config.GuardScaleDown = f.GuardScaleDown
 	config.ResetFramework = f.ResetFramework
 	config.Framework.Name = f.FrameworkName
 	config.Framework.Role = f.Role

@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"io"
@@ -15,6 +16,7 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"pacer/scheduler"
+	"pacer/scheduler/access"
 	"pacer/scheduler/api"
 	"pacer/scheduler/identity"
 	"pacer/scheduler/leader"
@@ -33,15 +35,23 @@ func run(ctx context.Context, f *flags, stderr io.Writer) (err error) {
 		return err
 	}
 
+	guard, secure, err := f.access()
+	if err != nil {
+		return err
+	}
+
 	// Listeners first: their addresses are part of what follows, and a second
 	// scheduler by mistake ends here.
-	listener, err := api.Listen(ctx, f.Listen, false)
+	listener, err := api.Listen(ctx, f.Listen, guard != nil)
 	if err != nil {
 		return fmt.Errorf("--listen: %w", err)
 	}
 	defer closing(listener, &err)
 	config.Leader = listener.Addr().String()
 	apiURL := "http://" + config.Leader
+	if secure != nil {
+		apiURL = "https://" + config.Leader
+	}
 	if f.AdvertiseAPI != "" {
 		apiURL = strings.TrimSuffix(f.AdvertiseAPI, "/")
 	}
@@ -86,7 +96,7 @@ func run(ctx context.Context, f *flags, stderr io.Writer) (err error) {
 	metrics := prometheus.NewRegistry()
 	metrics.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
 	s := &service{
-		config: config, log: log, store: store, mesos: client, key: key, metrics: metrics,
+		config: config, log: log, store: store, mesos: client, key: key, metrics: metrics, guard: guard,
 		self: leader.Member{ID: uuid.NewString(), API: apiURL, Public: publicURL, Version: version},
 	}
 	if executor != nil {
@@ -96,17 +106,33 @@ func run(ctx context.Context, f *flags, stderr io.Writer) (err error) {
 		s.election = leader.New(session, s.self, log)
 	}
 	defer s.start().Close()
-	log.Info().Str("version", version).Str("api", apiURL).Str("public", publicURL).Str("executor", config.Executor.URI).Msg("started")
+	log.Info().Str("version", version).Str("api", apiURL).Str("executor", config.Executor.URI).Msg("started")
 
 	// What is first to end ends all others; SIGTERM ends ctx. Tasks go on.
 	group, ctx := errgroup.WithContext(ctx)
 	group.Go(func() error { return s.run(ctx) })
-	group.Go(func() error { return api.Serve(ctx, listener, s, log) })
+	group.Go(func() error { return api.Serve(ctx, listener, secure, s, log) })
 	group.Go(func() error {
 		handler := api.NewPublic(api.PublicConfig{Executor: executor, Keys: s.publicKeys, Log: log})
 		return api.ServePublic(ctx, public, leader.Executors(s.self, s.members, handler), log)
 	})
 	return group.Wait()
+}
+
+// access is who may use the API, and its certificate; nil where the flags name
+// none.
+func (f *flags) access() (guard *access.Guard, secure *tls.Config, err error) {
+	if f.UsersFile != "" {
+		if guard, err = access.Open(f.UsersFile, f.RulesFile); err != nil {
+			return nil, nil, fmt.Errorf("--users-file, --rules-file: %w", err)
+		}
+	}
+	if f.TLSCert != "" {
+		if secure, err = api.LoadTLS(f.TLSCert, f.TLSKey); err != nil {
+			return nil, nil, fmt.Errorf("--tls-cert, --tls-key: %w", err)
+		}
+	}
+	return guard, secure, nil
 }
 
 // openExecutor opens the binary and says where agents find it.

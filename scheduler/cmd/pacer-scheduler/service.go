@@ -12,6 +12,7 @@ import (
 	"github.com/rs/zerolog"
 
 	"pacer/scheduler"
+	"pacer/scheduler/access"
 	"pacer/scheduler/api"
 	"pacer/scheduler/identity"
 	"pacer/scheduler/leader"
@@ -26,6 +27,7 @@ type service struct {
 	mesos   scheduler.Mesos
 	key     *identity.Key // nil means the one in the state
 	metrics *prometheus.Registry
+	guard   *access.Guard // nil where everybody on this machine may use the API
 	// election is nil for a state that no other scheduler has.
 	election *leader.Election
 	self     leader.Member
@@ -76,7 +78,7 @@ func (s *service) lead(ctx context.Context) error {
 		}
 		return err
 	}
-	handler := api.New(api.Config{Backend: lead, Log: s.log, Metrics: s.metrics})
+	handler := api.New(api.Config{Backend: lead, Log: s.log, Metrics: s.metrics, Access: s.guard, LocalOnly: s.guard == nil})
 	s.leads.Store(lead)
 	s.handler.Store(&handler)
 	return lead.Run(ctx)
