@@ -4,7 +4,6 @@ import (
 	"errors"
 	"fmt"
 	"slices"
-	"strings"
 	"time"
 )
 
@@ -109,7 +108,7 @@ func (p *player) commute(l *line, a *arrival, s *stream) bool {
 	switch {
 	case a.kind == "HEARTBEAT" || l.Event == "HEARTBEAT":
 		return true
-	case s.rescinds(a):
+	case p.rescinds(s, a):
 		p.note(earlyTolerance)
 		return true
 	case a.kind == "RESCIND" && l.Event == "RESCIND":
@@ -167,20 +166,6 @@ func (s *stream) repeated(a *arrival) bool {
 	})
 }
 
-// rescinds tells whether an event rescinds an offer that no line has claimed.
-func (s *stream) rescinds(a *arrival) bool {
-	return a.kind == "RESCIND" && slices.ContainsFunc(s.offers, func(o *arrival) bool {
-		return member(o.value, "id", "value") == member(a.value, "rescind", "offer_id", "value")
-	})
-}
-
-// rescinded tells whether an offer that no line has claimed has been rescinded.
-func (s *stream) rescinded(offer *arrival) bool {
-	return slices.ContainsFunc(s.arrived, func(a *arrival) bool {
-		return a.kind == "RESCIND" && member(offer.value, "id", "value") == member(a.value, "rescind", "offer_id", "value")
-	})
-}
-
 // checkTime compares the time since the last thing the script did, when it is long.
 // Cycles of a second, random pauses of as much and a busy machine are allowed for.
 func (p *player) checkTime(l *line, a *arrival) error {
@@ -209,143 +194,6 @@ func kindsOf(arrivals []*arrival) []string {
 	return all
 }
 
-// awaitOffers waits for the offers of a recorded event, which may come in several.
-func (p *player) awaitOffers(l *line, s *stream) error {
-	offers, _ := member(l.Body, "offers", "offers").([]any)
-	for i, want := range offers {
-		var first error
-		err := p.await(l, func() (bool, error) {
-			first = nil
-			for j, a := range s.offers {
-				d := p.bound.match(want, a.value, p.accept(l))
-				if d == nil {
-					s.offers = slices.Delete(s.offers, j, j+1)
-					s.claimed = append(s.claimed, a)
-					return true, nil
-				}
-				if first == nil {
-					first = d
-				}
-			}
-			return p.takeSurplus(want, s) || p.takePieces(want, s) || p.takeMore(l, want, s), nil
-		})
-		if errors.Is(err, errTooLate) && first != nil {
-			err = fmt.Errorf("%w, but\n    %w", err, first)
-		}
-		if err != nil {
-			return fmt.Errorf("offer %d: %w", i+1, err)
-		}
-	}
-	return nil
-}
-
-// takePieces claims several offers that are together what was recorded as one. Where
-// an allocation cycle cuts what is being freed is a matter of milliseconds.
-func (p *player) takePieces(want any, s *stream) bool {
-	recorded, _ := clone(want).(map[string]any)
-	text, ok := recorded["resources"].(string)
-	if !ok {
-		return false
-	}
-	sum, err := parseAmounts(text)
-	if err != nil {
-		return false
-	}
-	name, _ := member(recorded, "id", "value").(string)
-	for _, key := range []string{"resources", "id", "executor_ids"} {
-		delete(recorded, key)
-	}
-	recorded["_elided"] = true
-	var pieces []*arrival
-	for _, a := range s.offers {
-		if p.bound.match(recorded, a.value, nil) != nil {
-			continue
-		}
-		piece, ok := amountsOf(member(a.value, "resources"))
-		if !ok || !subtract(sum, piece) {
-			return false
-		}
-		pieces = append(pieces, a)
-	}
-	if len(pieces) < 2 || slices.ContainsFunc(sum, func(a amount) bool { return !a.zero() }) {
-		return false
-	}
-	name = strings.Trim(name, "<>")
-	for i, a := range pieces {
-		id, _ := member(a.value, "id", "value").(string)
-		if i == 0 {
-			if err := p.bound.bind(name, "offer", id); err != nil {
-				return false
-			}
-			p.bound.commit()
-		} else {
-			p.bound.more[name] = append(p.bound.more[name], id)
-		}
-		s.claimed = append(s.claimed, a)
-		s.offers = slices.DeleteFunc(s.offers, func(o *arrival) bool { return o == a })
-	}
-	p.note(piecesTolerance)
-	return true
-}
-
-// takeMore claims an offer that has more in it than was recorded, because an executor
-// that ended just then had ended already when the cycle came. What is more is kept
-// for the next recorded offer.
-func (p *player) takeMore(l *line, want any, s *stream) bool {
-	if !p.ending(l) || time.Since(p.done) < 1500*time.Millisecond {
-		return false // what was recorded may still come
-	}
-	recorded, _ := clone(want).(map[string]any)
-	text, ok := recorded["resources"].(string)
-	if !ok {
-		return false
-	}
-	for _, key := range []string{"resources", "executor_ids"} {
-		delete(recorded, key)
-	}
-	recorded["_elided"] = true
-	for i, a := range s.offers {
-		surplus, ok := amountsOf(member(a.value, "resources"))
-		if !ok {
-			continue
-		}
-		amounts, err := parseAmounts(text)
-		if err != nil || !subtract(surplus, amounts) || p.bound.match(recorded, a.value, nil) != nil {
-			continue
-		}
-		s.surplus = surplus
-		s.offers = slices.Delete(s.offers, i, i+1)
-		s.claimed = append(s.claimed, a)
-		p.note(endingTolerance)
-		return true
-	}
-	return false
-}
-
-// takeSurplus finds a recorded offer in what takeMore has left.
-func (p *player) takeSurplus(want any, s *stream) bool {
-	text, _ := member(want, "resources").(string)
-	amounts, err := parseAmounts(text)
-	if err != nil || s.surplus == nil {
-		return false
-	}
-	rest := slices.Clone(s.surplus)
-	if !subtract(rest, amounts) || slices.ContainsFunc(rest, func(a amount) bool { return !a.zero() }) {
-		return false
-	}
-	name, _ := member(want, "id", "value").(string)
-	p.bound.merged[name] = true
-	s.surplus = nil
-	return true
-}
-
-// ending tells whether an executor ended around the line.
-func (p *player) ending(l *line) bool {
-	return slices.ContainsFunc(p.lines, func(other *line) bool {
-		return (other.What == whatExit || other.Event == "FAILURE") && (other.At-l.At).Abs() < 1500*time.Millisecond
-	})
-}
-
 // leftOver reports what has arrived and is not in the recording.
 func (p *player) leftOver() error {
 	p.mu.Lock()
@@ -357,8 +205,11 @@ func (p *player) leftOver() error {
 	}
 	now := time.Now()
 	for _, s := range all {
-		if s.endTaken && len(s.claimed) == 0 {
-			continue // closed before anything was read
+		if s.closed && len(s.claimed) == 0 {
+			continue // the recorded client closed it before it had read anything
+		}
+		if s.end != "" && !s.endTaken && !s.closed && now.Sub(s.endedAt) > time.Second {
+			problems = append(problems, fmt.Errorf("%s %s: ended, which is not in the recording: %s", s.actor, s.label, s.end))
 		}
 		last := now.Add(-1200 * time.Millisecond) // a cycle and a bit
 		if !s.endedAt.IsZero() {
@@ -369,7 +220,7 @@ func (p *player) leftOver() error {
 			case a.kind == "HEARTBEAT":
 			case a.kind == "UPDATE" && s.repeated(a):
 				p.note(repeatsTolerance)
-			case s.rescinds(a):
+			case p.rescinds(s, a):
 				p.note(earlyTolerance)
 			default:
 				if !p.tolerateLeftOver(s, a) {

@@ -2,6 +2,7 @@ package conformance
 
 import (
 	"encoding/json"
+	"path/filepath"
 	"testing"
 	"time"
 )
@@ -214,6 +215,9 @@ var scenarios = []*scenario{
 	{name: "20-drain"},
 }
 
+// recordingOf is the file of a scenario.
+func recordingOf(name string) string { return filepath.Join("..", "testdata", name+".jsonl") }
+
 // TestTraces plays every recording. They run side by side, because they mostly wait.
 func TestTraces(t *testing.T) {
 	for _, s := range scenarios {
@@ -227,7 +231,7 @@ func TestTraces(t *testing.T) {
 					t.Skip(reason)
 				}
 			}
-			play(t, s)
+			play(t, s, recordingOf(s.name))
 		})
 	}
 }
