@@ -12,18 +12,19 @@ import (
 
 // stream is a connection with events.
 type stream struct {
-	who     string
-	actor   string
-	label   string
-	answer  *exchangeItem
-	arrived []*arrival // events that no line has claimed
-	claimed []*arrival
-	offers  []*arrival // offers one by one, unclaimed
-	surplus []amount   // see takeMore
-	end     string     // "" while it lasts
-	closed  bool       // by the client
-	endedAt time.Time  // zero while it lasts
-	close   func()
+	who      string
+	actor    string
+	label    string
+	answer   *exchangeItem
+	arrived  []*arrival // events that no line has claimed
+	claimed  []*arrival
+	offers   []*arrival // offers one by one, unclaimed
+	surplus  []amount   // see takeMore
+	end      string     // "" while it lasts
+	endTaken bool       // a line has claimed the end
+	closed   bool       // by the client
+	endedAt  time.Time  // zero while it lasts
+	close    func()
 }
 
 // arrival is an event, or one offer.
