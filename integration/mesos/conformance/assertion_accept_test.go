@@ -257,6 +257,9 @@ var quantities = []assertion{
 				first = r.GetRanges().Range[0].Begin
 			}
 		}
+		if first == 0 {
+			w.skip("it needs an agent that offers ports")
+		}
 		f.Accept(0, []mesos.Offer{offer}, probe.Launch(
 			f.task("bad", "e1", func(t *mesos.TaskInfo) {
 				t.Resources = append(t.Resources, ports(first, first+1))

@@ -33,14 +33,13 @@ var environment = []assertion{
 			host, _, _ := strings.Cut(set["MESOS_AGENT_ENDPOINT"], ":")
 			flag := map[bool]string{true: "1", false: "0"}[checkpoints]
 			for name, want := range map[string]string{
-				"LIBPROCESS_PORT":      "0",
-				"MESOS_FRAMEWORK_ID":   f.ID,
-				"MESOS_EXECUTOR_ID":    "e1",
-				"MESOS_SLAVE_ID":       w.agentID,
-				"MESOS_SANDBOX":        set["MESOS_DIRECTORY"],
-				"MESOS_SLAVE_PID":      "slave(1)@" + set["MESOS_AGENT_ENDPOINT"],
-				"MESOS_AGENT_ENDPOINT": strings.TrimPrefix(w.agent, "http://"),
-				"MESOS_CHECKPOINT":     flag,
+				"LIBPROCESS_PORT":    "0",
+				"MESOS_FRAMEWORK_ID": f.ID,
+				"MESOS_EXECUTOR_ID":  "e1",
+				"MESOS_SLAVE_ID":     w.agentID,
+				"MESOS_SANDBOX":      set["MESOS_DIRECTORY"],
+				"MESOS_SLAVE_PID":    "slave(1)@" + set["MESOS_AGENT_ENDPOINT"],
+				"MESOS_CHECKPOINT":   flag,
 			} {
 				w.equal(name, set[name], want)
 			}
@@ -55,9 +54,10 @@ var environment = []assertion{
 				}
 			}
 			if w.real() {
-				continue // its flags and its environment are unknown
+				continue // its flags, its names and its environment are unknown
 			}
 			for name, want := range map[string]string{
+				"MESOS_AGENT_ENDPOINT":                 strings.TrimPrefix(w.agent, "http://"),
 				"LIBPROCESS_IP":                        host,
 				"MESOS_EXECUTOR_SHUTDOWN_GRACE_PERIOD": "5secs",
 				"PATH":                                 "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",

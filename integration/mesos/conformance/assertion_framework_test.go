@@ -101,6 +101,23 @@ func (f *framework) offer() mesos.Offer {
 	return mesos.Offer{}
 }
 
+// noOffer checks that none of the world's agent comes for a while.
+func (f *framework) noOffer(d time.Duration) {
+	w := f.world
+	w.Helper()
+	for end := time.Now().Add(d); ; {
+		event, err := f.Poll(time.Until(end))
+		if err != nil {
+			return
+		}
+		for _, offer := range event.GetOffers().GetOffers() {
+			if w.chosen(offer) {
+				w.Fatalf("unexpected offer of %v", offer.Resources)
+			}
+		}
+	}
+}
+
 // chosen tells whether an offer is one of the world's agent; the first decides which
 // that is when nothing else has.
 func (w *world) chosen(offer mesos.Offer) bool {

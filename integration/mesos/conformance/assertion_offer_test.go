@@ -34,7 +34,7 @@ var offering = []assertion{
 
 		revive := &scheduler.Call{Type: scheduler.Call_REVIVE}
 		f.decline(3600, f.offer())
-		f.None(scheduler.Event_OFFERS, 2*time.Second)
+		f.noOffer(2 * time.Second)
 		began := time.Now()
 		f.Must(revive)
 		offer := f.offer()
@@ -42,7 +42,7 @@ var offering = []assertion{
 
 		f.Must(&scheduler.Call{Type: scheduler.Call_SUPPRESS})
 		f.decline(0, offer)
-		f.None(scheduler.Event_OFFERS, 2*time.Second)
+		f.noOffer(2 * time.Second)
 		f.Must(revive)
 		f.offer()
 

@@ -17,10 +17,10 @@ var operator = []assertion{
 	{number: 80, title: "GET_TASKS: from staging to completed", encodings: inBoth, test: func(w *world) {
 		f := w.framework()
 		f.launch(f.task("t1", "e1"))
-		staging := find(w.getTasks().Tasks, f.ID, "t1")
-		if staging == nil || staging.GetState() != mesos.TASK_STAGING {
-			w.Fatalf("before the first update: %v", staging)
-		}
+		w.until("staging task", func() bool {
+			t := find(w.getTasks().Tasks, f.ID, "t1")
+			return t != nil && t.GetState() == mesos.TASK_STAGING
+		})
 		p := f.puppet("e1")
 		p.subscribe()
 		p.report("t1", mesos.TASK_FINISHED)
