@@ -81,6 +81,12 @@ func (p *patients) say(task int, kinds ...healthcheck.EventKind) {
 	}
 }
 
+func (p *patients) said() []string {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return slices.Clone(p.heard)
+}
+
 func TestCheckup_ASuspectAgentLosesItsTasksOneByOne(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		p := newPatients(10)
@@ -93,7 +99,7 @@ func TestCheckup_ASuspectAgentLosesItsTasksOneByOne(t *testing.T) {
 		for i := range 5 {
 			want = append(want, fmt.Sprintf("%d@0 executor.becameUnhealthy", i))
 		}
-		if diff := cmp.Diff(want, p.heard); diff != "" {
+		if diff := cmp.Diff(want, p.said()); diff != "" {
 			t.Fatalf("at once (-want +got):\n%s", diff)
 		}
 		p.say(9, healthcheck.Healthy)                        // in time
@@ -105,7 +111,7 @@ func TestCheckup_ASuspectAgentLosesItsTasksOneByOne(t *testing.T) {
 			"5@3 executor.becameUnhealthy", "6@6 executor.becameUnhealthy", "7@9 executor.becameUnhealthy",
 			"8@12 executor.becameUnhealthy", "8@12 executor.failedAgain",
 			"8@18 executor.reachedThreshold", "0@21 executor.reachedThreshold")
-		if diff := cmp.Diff(want, p.heard); diff != "" {
+		if diff := cmp.Diff(want, p.said()); diff != "" {
 			t.Errorf("in the end (-want +got):\n%s", diff)
 		}
 	})
@@ -122,10 +128,10 @@ func TestCheckup_ARecoveryIsNotUndoneByAnOldTurn(t *testing.T) {
 		p.say(3, healthcheck.Unhealthy)
 		time.Sleep(time.Minute)
 		synctest.Wait()
-		turns := slices.DeleteFunc(slices.Clone(p.heard), func(s string) bool { return !strings.HasPrefix(s, "3@") })
+		turns := slices.DeleteFunc(p.said(), func(s string) bool { return !strings.HasPrefix(s, "3@") })
 		// 30 s for four tasks are 7.5 s for each; the turn at 7 is void.
 		if diff := cmp.Diff([]string{"3@15 executor.becameUnhealthy"}, turns); diff != "" {
-			t.Errorf("task 3 (-want +got):\n%s\n%v", diff, p.heard)
+			t.Errorf("task 3 (-want +got):\n%s\n%v", diff, p.said())
 		}
 	})
 }

@@ -3,11 +3,19 @@ package executor
 import (
 	"bytes"
 	"fmt"
+	"net/http"
+	"net/http/httptest"
+	"net/url"
+	"strconv"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
+	mesos "github.com/mesos/mesos-go/api/v1/lib"
 	"github.com/rs/zerolog"
+
+	"pacer/executor/payload"
 )
 
 func TestGuard_Waits(t *testing.T) {
@@ -87,5 +95,97 @@ func TestGuard_SuspicionIsLoggedOnceAndEnds(t *testing.T) {
 	}
 	if n := strings.Count(log.String(), "\n"); n != 2 {
 		t.Errorf("%d lines of log, want one for the begin and one for the end:\n%s", n, log.String())
+	}
+}
+
+// TestReal_AnAgentAtFaultLosesItsTasksOneByOne has six tasks whose checks depend
+// on one thing that fails, as on an agent whose network is at fault.
+func TestReal_AnAgentAtFaultLosesItsTasksOneByOne(t *testing.T) {
+	var bad atomic.Bool
+	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+		if bad.Load() {
+			w.WriteHeader(http.StatusServiceUnavailable)
+		}
+	}))
+	defer server.Close()
+	u, err := url.Parse(server.URL)
+	if err != nil {
+		t.Fatal(err)
+	}
+	port, err := strconv.Atoi(u.Port())
+	if err != nil {
+		t.Fatal(err)
+	}
+	r := newReal(t)
+	const n = 6
+	id := func(i int) string { return fmt.Sprintf("svc.%d", i) }
+	for i := range n {
+		r.run(t, id(i), "exec sleep 60", func(info *mesos.TaskInfo, task *payload.Task) {
+			zero, interval, failures := 0.0, 0.2, uint32(1000)
+			task.Unhealthy = payload.UnhealthyPolicy_UNHEALTHY_POLICY_SCHEDULER_KILLS
+			info.Discovery.Ports.Ports[0].Number = uint32(port)
+			info.Labels = labelsFor("service.name", "svc", "health.more.protocol", "tcp")
+			info.HealthCheck = &mesos.HealthCheck{
+				Type: mesos.HealthCheck_HTTP, HTTP: &mesos.HealthCheck_HTTPCheckInfo{Port: uint32(port)},
+				DelaySeconds: &zero, IntervalSeconds: &interval, ConsecutiveFailures: &failures,
+			}
+		})
+	}
+	says := func(want bool) func(*mesos.TaskStatus) bool {
+		return func(s *mesos.TaskStatus) bool { return s.Healthy != nil && *s.Healthy == want }
+	}
+	for i := range n {
+		r.inbox.wait(t, id(i), says(true))
+	}
+	bad.Store(true)
+	began := time.Now()
+	// gone are the tasks that were reported unhealthy, with what was said.
+	gone := func() map[string]string {
+		r.inbox.mu.Lock()
+		defer r.inbox.mu.Unlock()
+		list := map[string]string{}
+		for i := range r.inbox.statuses {
+			if s := &r.inbox.statuses[i]; says(false)(s) {
+				list[s.TaskID.Value] = s.GetMessage()
+			}
+		}
+		return list
+	}
+	// Half of them at once; the next one has its turn 5 s later.
+	for len(gone()) < n/2+1 {
+		if time.Since(began) > 20*time.Second {
+			t.Fatalf("unhealthy after 20s: %v", gone())
+		}
+		time.Sleep(10 * time.Millisecond)
+	}
+	if took := time.Since(began); took < spreadOver/n {
+		t.Errorf("%d of %d tasks were taken out of service within %v", n/2+1, n, took)
+	}
+	bad.Store(false)
+	suspected := 0
+	for _, message := range gone() {
+		if strings.Contains(message, suspicion) {
+			suspected++
+		}
+	}
+	if suspected != 1 {
+		t.Errorf("%d statuses say that the agent is suspect, want the last one's: %v", suspected, gone())
+	}
+	healthyAgain := func() bool {
+		for i := range n {
+			if !r.entries.has(id(i)) {
+				return false
+			}
+		}
+		return !r.guard.suspects()
+	}
+	for !healthyAgain() {
+		if time.Since(began) > 30*time.Second {
+			t.Fatal("not all are back in service")
+		}
+		time.Sleep(10 * time.Millisecond)
+	}
+	if left := gone(); len(left) != n/2+1 {
+		t.Errorf("%d tasks were reported unhealthy, want %d: %v", len(left), n/2+1, left)
 	}
 }
