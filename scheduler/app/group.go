@@ -151,12 +151,12 @@ func CheckGroupID(id string) error {
 // ReadBodies reads an array of bodies, each of which names its own app. The
 // error is an [*Error].
 func ReadBodies(data []byte) ([]*Body, error) {
+	if !IsArray(data) {
+		return nil, &Error{Malformed: true, Problems: []Problem{{Path: "/", Errors: []string{"expected an array of objects that define apps"}}}}
+	}
 	g, err := ReadGroup(data, "/")
 	if err != nil {
 		return nil, err
-	}
-	if !g.HasApps || g.HasGroups {
-		return nil, &Error{Malformed: true, Problems: []Problem{{Path: "/", Errors: []string{"expected an array of objects that define apps"}}}}
 	}
 	seen := make(map[string]int, len(g.Apps))
 	var problems []Problem
