@@ -24,7 +24,9 @@
 // its services, those with "tag:<name>" of one of them.
 //
 // A name has 1 to 63 letters, digits, "-", "_" and "."; it begins and ends
-// with a letter or a digit. An app registers a name once.
+// with a letter or a digit. An app registers a name once; where labels of both
+// kinds give the same name to the same port, it is one service with the tags of
+// both.
 //
 // # Health checks
 //

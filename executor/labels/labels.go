@@ -106,8 +106,10 @@ type parser struct {
 	app    App
 	limits Limits
 	d      Declaration
-	// services are the labels of those in d, by index, for messages.
+	// services are the labels of those in d, by index, for messages; at are the
+	// ports whose labels they are, -1 for the app's.
 	services []string
+	at       []int
 	tags     []string
 	errs     Errors
 }

@@ -56,6 +56,38 @@ func (p *parser) registration() {
 			s.Tags = p.tags
 		}
 	}
+	p.merge()
+}
+
+// merge makes one service of a name that both kinds of labels give to the same
+// port: in Consul it could not be told apart.
+func (p *parser) merge() {
+	general := p.d.Services[:0:0] // those come first: indices stay what they are
+	for i, s := range p.d.Services {
+		j := -1
+		if s.Only != "" {
+			j = slices.IndexFunc(general, func(g Service) bool { return g.Name == s.Name })
+		}
+		switch {
+		case j < 0:
+			general = append(general, s)
+		case general[j].Port != s.Port:
+			p.errs.addAt(consulLabel, p.at[i], "%s is the name of another port already (label %s): give each port a name of its own", quote(s.Name), p.services[j])
+		default:
+			general[j].Tags = union(general[j].Tags, s.Tags)
+		}
+	}
+	p.d.Services = general
+}
+
+func union(a, b []string) []string {
+	all := slices.Clone(a)
+	for _, s := range b {
+		if !slices.Contains(all, s) {
+			all = append(all, s)
+		}
+	}
+	return all
 }
 
 func (p *parser) label(label, value string) {
@@ -156,7 +188,7 @@ func (p *parser) serviceAt(label string, at int, s Service) {
 	if at >= 0 {
 		label = fmt.Sprintf("%s of port %d", label, at)
 	}
-	p.services = append(p.services, label)
+	p.services, p.at = append(p.services, label), append(p.at, at)
 }
 
 // consistent reports labels that can have no effect.

@@ -55,8 +55,8 @@ func TestParse_ServicesGood(t *testing.T) {
 				{Name: "b", Port: 1, Tags: []string{"all", "p", "q"}, Only: Consul},
 				{Name: "cart", Port: 2, Tags: []string{"all"}, Only: Consul},
 			}}},
-		{"the same name in both", App{Labels: map[string]string{"consul": "web", "service.name": "web"}, Ports: ports("")},
-			Declaration{Required: true, Services: []Service{{Name: "web", Endpoints: true}, {Name: "web", Only: Consul}}}},
+		{"the same name in both", App{Labels: map[string]string{"consul": "web, shop", "service.name": "web", "service.tags": "a", "a": "tag", "b": "tag"}, Ports: ports("")},
+			Declaration{Required: true, Services: []Service{{Name: "web", Endpoints: true, Tags: []string{"a", "b"}}, {Name: "shop", Tags: []string{"a", "b"}, Only: Consul}}}},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			got, err := Parse(c.app, both)
@@ -100,6 +100,7 @@ func TestParse_ServicesBad(t *testing.T) {
 		{"consul without Consul, by port", App{Ports: []Port{{Labels: map[string]string{"consul": "x"}}}}, zk, []string{"consul: no Consul"}},
 		{"consul without ports", App{Labels: map[string]string{"consul": "x"}}, both, []string{"consul: the app has no ports"}},
 		{"consul, bad name", App{Labels: map[string]string{"consul": "a,,b"}, Ports: ports("")}, both, []string{`consul: "" is no service name`}},
+		{"consul, the name of another port", App{Labels: map[string]string{"service.1.name": "x", "consul": "x"}, Ports: ports("", "")}, both, []string{`consul: "x" is the name of another port already (label service.1.name)`}},
 		{"nothing configured", App{Labels: map[string]string{"service.name": "x"}, Ports: ports("")}, Limits{}, []string{"service.name: no registry is configured here: the operator has to set PACER_ZK"}},
 		{"all at once", App{Labels: map[string]string{"drain": "x", "service.name": "-", "service.required": "", "service.x.name": "y"}}, zk,
 			[]string{"drain: ", "service.name: ", "service.required: ", "service.x.name: "}},
@@ -133,7 +134,12 @@ func FuzzParse(f *testing.F) {
 		if err != nil {
 			return
 		}
+		seen := map[string]bool{}
 		for _, s := range d.Services {
+			if seen[s.Name] {
+				t.Errorf("%s is registered twice", s.Name)
+			}
+			seen[s.Name] = true
 			if !validName(s.Name) || s.Port != 0 || s.Only != "" && !consul {
 				t.Errorf("service %+v", s)
 			}
