@@ -202,6 +202,12 @@ func (s *Scheduler) Heartbeats(n int) {
 	}
 }
 
+// Await takes the oldest event of a type; others stay where they are. It fails after d,
+// or when the stream has ended.
+func (s *Scheduler) Await(kind scheduler.Event_Type, d time.Duration) (*scheduler.Event, error) {
+	return s.take(d, func(e *scheduler.Event) bool { return e.Type == kind })
+}
+
 // Next takes the oldest event of a type; others stay where they are.
 func (s *Scheduler) Next(kind scheduler.Event_Type) *scheduler.Event {
 	s.t.Helper()
