@@ -143,6 +143,9 @@ func (c *core) plan(e api.Edit, version app.Version, options api.ChangeOptions, 
 		if err := c.mayRunAs(e.Next.User); err != nil {
 			return nil, err
 		}
+		if err := c.mayDrain(e.Next); err != nil {
+			return nil, err
+		}
 		switch {
 		case v == nil:
 			next = app.Stamp(nil, e.Next, version)
