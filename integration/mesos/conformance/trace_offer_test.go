@@ -20,6 +20,7 @@ func (p *player) awaitOffers(l *line, s *stream) error {
 				if d == nil {
 					s.offers = slices.Delete(s.offers, j, j+1)
 					s.claimed = append(s.claimed, a)
+					p.offered = a.at
 					return true, nil
 				}
 				if first == nil {

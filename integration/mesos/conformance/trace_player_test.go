@@ -44,6 +44,7 @@ type player struct {
 	differences int       // that have been reported
 	zero        time.Time // when the recording began
 	done        time.Time // when the line before had been played
+	offered     time.Time // when the last exact offer came
 	acted       *line     // the last line that sent or did something
 	actedAt     time.Time
 
