@@ -1,6 +1,7 @@
 package hashicorp
 
 import (
+	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
@@ -217,7 +218,44 @@ func (c *Consul) Stop() {
 func (c *Consul) Forget() error { return os.RemoveAll(c.file("data")) }
 
 // Pause freezes the server: connections stay, nothing answers.
-func (c *Consul) Pause() error { return c.signal(syscall.SIGSTOP) }
+func (c *Consul) Pause() error {
+	if err := c.signal(syscall.SIGSTOP); err != nil {
+		return err
+	}
+	// Its threads stop one by one.
+	for deadline := time.Now().Add(10 * time.Second); ; time.Sleep(time.Millisecond) {
+		if running, err := c.runningThreads(); err != nil || running == 0 {
+			return err
+		}
+		if time.Now().After(deadline) {
+			return errors.New("Consul does not stop at SIGSTOP")
+		}
+	}
+}
+
+func (c *Consul) runningThreads() (int, error) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.cmd == nil {
+		return 0, errors.New("Consul is not running")
+	}
+	threads, err := filepath.Glob(fmt.Sprintf("/proc/%d/task/*/stat", c.cmd.Process.Pid))
+	if err != nil {
+		return 0, err
+	}
+	running := 0
+	for _, thread := range threads {
+		stat, err := os.ReadFile(thread)
+		if err != nil {
+			continue // it has ended
+		}
+		// The state follows the name, which is in parentheses.
+		if i := bytes.LastIndexByte(stat, ')'); i < 0 || i+2 >= len(stat) || stat[i+2] != 'T' {
+			running++
+		}
+	}
+	return running, nil
+}
 
 // Resume ends Pause.
 func (c *Consul) Resume() error { return c.signal(syscall.SIGCONT) }

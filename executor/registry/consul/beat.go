@@ -88,6 +88,9 @@ func (s *Services) lookForLeader() bool {
 	}
 	outage := time.Since(s.since)
 	s.up, s.since = true, time.Now()
+	for _, e := range s.entries {
+		e.seen = time.Time{}
+	}
 	changed := s.changed
 	s.mu.Unlock()
 	s.log.Info().Dur(keyOutage, outage).Str("leader", leader).Msg("connected to Consul")

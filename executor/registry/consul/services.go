@@ -53,6 +53,9 @@ type entry struct {
 	leaving bool
 	// known: the agent has not said that it does not know the entry.
 	known bool
+	// seen is when the servers last listed the entry; zero if they have to be
+	// asked again.
+	seen time.Time
 	// beatAt is when the check is due.
 	beatAt time.Time
 }
@@ -128,6 +131,9 @@ func (s *Services) Put(ctx context.Context, inst registry.Instance) error {
 		s.note(began, err)
 		return explain("register", want.ID, err)
 	}
+	if s.wasSeen(e) {
+		return nil
+	}
 	err = s.await(ctx, inst.Name, want.ID, true, patience)
 	if errors.Is(err, errNotYet) {
 		if err = s.explainAbsence(inst.Name, want.ID); errors.Is(err, errUnlisted) && ctx.Err() == nil {
@@ -138,7 +144,24 @@ func (s *Services) Put(ctx context.Context, inst registry.Instance) error {
 		s.note(began, err)
 		return explain("find", want.ID, err)
 	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	// An outage that has been noticed meanwhile casts doubt on it.
+	if s.since.Before(began) {
+		e.seen = time.Now()
+	}
 	return nil
+}
+
+// lookPeriod is how long it is taken for granted that the servers list what the
+// agent has and what they have listed before: the agent sees to it. To ask them
+// each time would be a load on their leader that grows with the cluster.
+const lookPeriod = 5 * time.Minute
+
+func (s *Services) wasSeen(e *entry) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return !e.seen.IsZero() && time.Since(e.seen) < lookPeriod
 }
 
 // repeat makes an entry again that the agent has and the servers do not list.
@@ -213,7 +236,7 @@ func (s *Services) register(ctx context.Context, e *entry, want *api.AgentServic
 	defer s.mu.Unlock()
 	// The first beat follows soon: an agent that restarts remembers the last beat,
 	// but not that the entry began as passing.
-	e.registered, e.known, e.beatAt = true, true, time.Time{}
+	e.registered, e.known, e.beatAt, e.seen = true, true, time.Time{}, time.Time{}
 	return nil
 }
 

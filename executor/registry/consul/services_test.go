@@ -132,7 +132,10 @@ func deletedFromTheCatalogComesBack(t *testing.T, server *hashicorp.Consul) {
 	if _, err := server.Client.Catalog().Deregister(&api.CatalogDeregistration{Node: "agent", ServiceID: serviceID(inst)}, nil); err != nil {
 		t.Fatal(err)
 	}
-	// As the reconciler does every 30 s.
+	// As the reconciler does every 30 s, and this asks the servers now and then.
+	h.services.mu.Lock()
+	h.services.entries[inst.Key()].seen = time.Now().Add(-lookPeriod)
+	h.services.mu.Unlock()
 	if err := h.services.Put(within(t, 10*time.Second), inst); err != nil {
 		t.Fatal(err)
 	}

@@ -459,7 +459,9 @@ func TestNew_RefusesWhatCannotWork(t *testing.T) {
 func TestSession_OneUnansweredConnectionCostsSeconds(t *testing.T) {
 	server := zkserver.Shared(t)
 	p := newProxy(t, server.Addr())
+	p.mu.Lock()
 	p.deaf = 1
+	p.mu.Unlock()
 	began := time.Now()
 	h := newHarness(t, Config{Servers: []string{p.addr()}, Path: "/" + t.Name() + "/{name}"}, server.Connect(t))
 	defer h.close(t)
