@@ -14,6 +14,7 @@ import (
 	"github.com/rs/zerolog"
 
 	"pacer/integration/mesos/link"
+	"pacer/integration/mesos/wire"
 )
 
 // processID is libprocess' name of the agent, the first element of its long paths.
@@ -110,7 +111,7 @@ func New(cfg Config, line *link.Line) (*Agent, error) {
 // Start listens, recovers and begins to look for a master. It returns when the
 // executor API is served; registration goes on behind it.
 func (a *Agent) Start() error {
-	listener, err := net.Listen("tcp", a.cfg.Addr)
+	listener, err := wire.Listen(a.cfg.Addr)
 	if err != nil {
 		return fmt.Errorf("listen on Addr: %w", err)
 	}

@@ -16,6 +16,7 @@ import (
 	mesos "github.com/mesos/mesos-go/api/v1/lib"
 
 	"pacer/integration/mesos/link"
+	"pacer/integration/mesos/wire"
 )
 
 // ErrClosed is returned by a master whose life has ended.
@@ -58,7 +59,7 @@ func Start(config Config) (*Master, error) {
 	if config.Registry == nil {
 		config.Registry = NewRegistry()
 	}
-	listener, err := net.Listen("tcp", config.Listen)
+	listener, err := wire.Listen(config.Listen)
 	if err != nil {
 		return nil, fmt.Errorf("master: %w", err)
 	}
