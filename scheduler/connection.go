@@ -21,6 +21,7 @@ type connection struct {
 	generation int
 	url        string
 	since      time.Time
+	region     string // of the master, or empty
 
 	// barrier is a task that does not exist. The master answers questions in
 	// order, so that its answer means that all others have been answered.
@@ -40,6 +41,7 @@ func (c *core) subscribed(sub master.Subscription) {
 	con.subscribed = true
 	con.generation++
 	con.url, con.since = sub.URL, c.now
+	con.region = sub.Master.GetDomain().GetFaultDomain().GetRegion().Name
 	if sub.FrameworkID != c.frameworkID {
 		c.frameworkID, c.frameworkStored = sub.FrameworkID, false
 		c.storeFramework()

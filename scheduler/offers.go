@@ -187,6 +187,7 @@ func (c *core) place(requests []placement.Request, free []*agent) bool {
 	result := placement.Place(placement.Config{
 		ExecutorCPUs: c.config.Executor.CPUs, ExecutorMem: c.config.Executor.Mem,
 		Strategy: c.config.Strategy, Now: c.now, Random: c.random, MaxPerAgent: maxPerAccept,
+		HomeRegion: c.connection.region,
 	}, agents, requests)
 	launches := make([][]placement.Launch, len(free))
 	used := make(map[string]int)

@@ -25,6 +25,13 @@ type constraint struct {
 	counts  map[string]int // instances by the field's value
 	pattern *regexp.Regexp
 	number  int
+	// optional ones allow agents without the field.
+	optional bool
+}
+
+// mentions tells whether a constraint of the app is about a field.
+func mentions(a *app.App, field string) bool {
+	return slices.ContainsFunc(a.Constraints, func(c app.Constraint) bool { return c.Field == field })
 }
 
 func newConstraint(c app.Constraint, placed []Placed) constraint {
@@ -53,7 +60,7 @@ func (c *constraint) mayOpen() bool { return c.Operator == app.GroupBy }
 func (c *constraint) allows(h *host) bool {
 	value, known := agentValue(h.agent, c.Field)
 	if !known {
-		return c.Operator == app.Unlike
+		return c.Operator == app.Unlike || c.optional
 	}
 	switch c.Operator {
 	case app.Unique:

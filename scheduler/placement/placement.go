@@ -58,6 +58,10 @@ type Config struct {
 	// Random decides between equals, ports among them, so that a port is not
 	// taken again as soon as it is free. Required.
 	Random *rand.Rand
+	// HomeRegion is the master's, or empty if it has none. Apps without a
+	// constraint on @region stay there, on agents of that region or of none:
+	// the framework is offered remote ones, too, since it is region-aware.
+	HomeRegion string
 	// MaxPerAgent bounds the launches on one agent in one go; 0 means no bound.
 	MaxPerAgent int
 }
@@ -184,6 +188,11 @@ func newTurn(config Config, r Request, hosts []*host) *turn {
 		slices.SortStableFunc(t.hosts, func(a, b *host) int { return cmp.Compare(a.pool.total("cpus", nil), b.pool.total("cpus", nil)) })
 	} else {
 		slices.SortStableFunc(t.hosts, func(a, b *host) int { return t.here[a.agent.ID()] - t.here[b.agent.ID()] })
+	}
+	if c := (app.Constraint{Field: fieldRegion, Operator: app.Is, Value: config.HomeRegion}); config.HomeRegion != "" && !mentions(r.App, fieldRegion) {
+		home := newConstraint(c, nil)
+		home.optional = true
+		t.constraints = append(t.constraints, home)
 	}
 	for _, c := range r.App.Constraints {
 		t.constraints = append(t.constraints, newConstraint(c, r.Placed))
