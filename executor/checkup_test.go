@@ -2,6 +2,9 @@ package executor
 
 import (
 	"fmt"
+	"net"
+	"os"
+	"path/filepath"
 	"slices"
 	"strings"
 	"sync"
@@ -10,8 +13,10 @@ import (
 	"time"
 
 	"github.com/google/go-cmp/cmp"
+	mesos "github.com/mesos/mesos-go/api/v1/lib"
 	"github.com/rs/zerolog"
 
+	"pacer/executor/payload"
 	"pacer/healthcheck"
 )
 
@@ -134,4 +139,49 @@ func TestCheckup_ARecoveryIsNotUndoneByAnOldTurn(t *testing.T) {
 			t.Errorf("task 3 (-want +got):\n%s\n%v", diff, p.said())
 		}
 	})
+}
+
+// TestReal_AFurtherCheckDecidesToo has a check that labels alone describe: a
+// command that runs in the task's folder.
+func TestReal_AFurtherCheckDecidesToo(t *testing.T) {
+	listener, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer listener.Close()
+	port := uint32(listener.Addr().(*net.TCPAddr).Port)
+	r := newReal(t)
+	r.run(t, "svc", "exec sleep 60", func(info *mesos.TaskInfo, task *payload.Task) {
+		zero, interval, failures := 0.0, 0.2, uint32(1000)
+		task.Unhealthy = payload.UnhealthyPolicy_UNHEALTHY_POLICY_SCHEDULER_KILLS
+		info.Discovery.Ports.Ports[0].Number = port
+		info.Labels = labelsFor("service.name", "svc", "health.disk.command", "test -e fine", "health.disk.failures", "2", "health.disk.grace", "20s")
+		info.HealthCheck = &mesos.HealthCheck{
+			Type: mesos.HealthCheck_TCP, TCP: &mesos.HealthCheck_TCPCheckInfo{Port: port},
+			DelaySeconds: &zero, IntervalSeconds: &interval, ConsecutiveFailures: &failures,
+		}
+	})
+	fine := filepath.Join(r.sandbox, tasksDir, "svc", "fine")
+	says := func(want bool) func(*mesos.TaskStatus) bool {
+		return func(s *mesos.TaskStatus) bool { return s.Healthy != nil && *s.Healthy == want }
+	}
+	r.inbox.wait(t, "svc", in(mesos.TASK_RUNNING))
+	if r.entries.has("svc") {
+		t.Error("registered before all checks were healthy")
+	}
+	if err := os.WriteFile(fine, nil, 0o644); err != nil {
+		t.Fatal(err)
+	}
+	r.inbox.wait(t, "svc", says(true))
+	if !r.entries.has("svc") {
+		t.Error("healthy and not registered")
+	}
+	if err := os.Remove(fine); err != nil {
+		t.Fatal(err)
+	}
+	if sick := r.inbox.wait(t, "svc", says(false)); !strings.Contains(sick.GetMessage(), "check disk: ") {
+		t.Errorf("message %q does not name the check", sick.GetMessage())
+	}
+	// Its own threshold, not the other check's thousand.
+	r.inbox.wait(t, "svc", func(s *mesos.TaskStatus) bool { return labelsOf(s.Labels)[payload.LabelUnhealthy] == thresholdReached })
 }
