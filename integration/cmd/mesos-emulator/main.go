@@ -1,10 +1,12 @@
-// Command mesos-emulator runs an emulated Mesos cluster on this machine: one master
-// and some agents that start executors as real processes. It prints the URLs and
-// runs until it is interrupted. It is a test double, never a product.
+// Command mesos-emulator runs an emulated Mesos cluster on this machine: a master, or
+// several that elect their leader in ZooKeeper, agents that start executors as real
+// processes, and agents that only simulate theirs. It prints the URLs and runs until it
+// is interrupted. It is a test double, never a product.
 package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"os"
@@ -19,16 +21,30 @@ import (
 	emulator "pacer/integration/mesos"
 	"pacer/integration/mesos/agent"
 	"pacer/integration/mesos/master"
+	"pacer/integration/mesos/simulated"
 )
 
 // flags are the command line; the names follow Mesos' own flags where there are
 // such.
 type flags struct {
 	Agents     int    `default:"1" help:"Number of agents."`
-	Port       int    `default:"5050" help:"Port of the master on loopback; 0 takes a free one."`
+	Port       int    `default:"5050" help:"Port of the master on loopback; 0 takes a free one. Further masters take the next ones."`
 	WorkDir    string `type:"path" help:"Directory for sandboxes; kept afterwards. Default: a temporary one that is removed."`
 	Resources  string `default:"cpus:4;mem:4096;disk:4096" help:"Resources of each agent. Agents get ports of their own unless these name some."`
 	Attributes string `help:"Attributes of each agent, as in rack:r1;level:3."`
+
+	Masters          int           `default:"1" help:"Number of masters; several need --zk."`
+	Zk               string        `placeholder:"zk://HOST:PORT/PATH" help:"Where masters are elected and announced."`
+	ZkSessionTimeout time.Duration `default:"10s" help:"After this much silence ZooKeeper gives a master up."`
+	Quorum           int           `help:"Masters that have to be alive before one can recover. Default: more than half."`
+	Registry         string        `default:"replicated_log" enum:"replicated_log,in_memory" help:"Whether a new leader knows the agents (replicated_log, in_memory)."`
+
+	Simulated            int           `help:"Number of agents without processes, for many tasks."`
+	SimulatedResources   string        `default:"cpus:32;mem:131072;disk:1048576;ports:[31000-32000]" help:"Resources of each of them."`
+	SimulatedStaging     time.Duration `default:"100ms" help:"Time from LAUNCH to RUNNING there."`
+	SimulatedRun         time.Duration `help:"Time from RUNNING to FINISHED there; 0: until killed."`
+	SimulatedFailureRate float64       `help:"Share of tasks, 0 to 1, that fail instead of running."`
+	SimulatedFlap        time.Duration `help:"Time between changes of health of tasks with a health check; 0: none."`
 
 	AllocationInterval time.Duration `default:"1s" help:"Time between allocation cycles."`
 	OfferTimeout       time.Duration `default:"0s" help:"Offers are rescinded after this; 0 never."`
@@ -62,6 +78,12 @@ func run(ctx context.Context, f flags, stdout, stderr io.Writer) (err error) {
 	if f.Agents < 0 {
 		return fmt.Errorf("--agents %d: must not be negative", f.Agents)
 	}
+	if f.Masters < 1 {
+		return fmt.Errorf("--masters %d: want at least one", f.Masters)
+	}
+	if f.Simulated < 0 {
+		return fmt.Errorf("--simulated %d: must not be negative", f.Simulated)
+	}
 	if f.Port < 0 || f.Port > 65535 {
 		return fmt.Errorf("--port %d: want 0 to 65535", f.Port)
 	}
@@ -79,10 +101,16 @@ func run(ctx context.Context, f flags, stdout, stderr io.Writer) (err error) {
 	common.ExecutorReregistrationTimeout = f.ExecutorReregistrationTimeout
 	common.ExecutorShutdownGracePeriod = f.ExecutorShutdownGracePeriod
 	cluster, err := emulator.Start(emulator.Config{
-		Agents:     agents,
-		Dir:        f.WorkDir,
-		Resources:  f.Resources,
-		Attributes: f.Attributes,
+		Agents:                  agents,
+		Dir:                     f.WorkDir,
+		Resources:               f.Resources,
+		Attributes:              f.Attributes,
+		Masters:                 f.Masters,
+		ZooKeeper:               f.Zk,
+		ZooKeeperSessionTimeout: f.ZkSessionTimeout,
+		Quorum:                  f.Quorum,
+		PersistRegistry:         f.Registry == "replicated_log",
+		Simulated:               f.simulated(),
 		Master: master.Config{
 			Listen:               fmt.Sprintf("127.0.0.1:%d", f.Port),
 			AllocationInterval:   f.AllocationInterval,
@@ -102,15 +130,52 @@ func run(ctx context.Context, f flags, stdout, stderr io.Writer) (err error) {
 			err = closeErr
 		}
 	}()
-	fmt.Fprintf(stdout, "master   %s\n", cluster.MasterURL())
+	for _, s := range cluster.Seats() {
+		fmt.Fprintf(stdout, "master   %s\n", s.URL())
+	}
+	if f.Zk != "" {
+		fmt.Fprintf(stdout, "leader   %s\n", f.Zk)
+	}
 	for i, n := range cluster.Nodes() {
 		fmt.Fprintf(stdout, "agent %d  %s  %s\n", i, n.URL(), n.WorkDir())
 	}
-	fmt.Fprintln(stdout, "interrupt to end")
-	select {
-	case <-ctx.Done():
-		return nil
-	case <-cluster.Master().Aborted():
-		return fmt.Errorf("the master has aborted, as Mesos does after a call of type UNKNOWN")
+	if fleet := cluster.Fleet(); fleet != nil {
+		fmt.Fprintf(stdout, "and %d simulated agents\n", fleet.Len())
 	}
+	fmt.Fprintln(stdout, "interrupt to end")
+	return awaitEnd(ctx, cluster)
+}
+
+// simulated is the configuration of the agents without processes, nil for none.
+func (f flags) simulated() *simulated.Config {
+	if f.Simulated == 0 {
+		return nil
+	}
+	return &simulated.Config{
+		Agents:    f.Simulated,
+		Resources: f.SimulatedResources,
+		Life: simulated.Life{
+			Starting: true, Killing: true,
+			Staging:     simulated.Always(f.SimulatedStaging),
+			Run:         simulated.Always(f.SimulatedRun),
+			FailureRate: f.SimulatedFailureRate,
+			Flap:        simulated.Always(f.SimulatedFlap),
+		},
+	}
+}
+
+// awaitEnd waits for ctx, or for the end of the last master: nobody starts one again.
+func awaitEnd(ctx context.Context, cluster *emulator.Cluster) error {
+	for _, s := range cluster.Seats() {
+		m := s.Master()
+		if m == nil {
+			continue
+		}
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-m.Done():
+		}
+	}
+	return errors.New("no master is left: they abort after a call of type UNKNOWN, and end without ZooKeeper, as in Mesos")
 }
