@@ -98,13 +98,6 @@ type Cluster struct {
 	nodes   []*Node
 }
 
-// open counts the clusters of this process, because executors that have outlived
-// their agent belong to the process.
-var open struct {
-	sync.Mutex
-	count int
-}
-
 // Start starts a cluster. It returns when the master and all agents serve HTTP;
 // AwaitAgents waits for the agents' registration.
 func Start(config Config) (*Cluster, error) {
@@ -137,9 +130,6 @@ func Start(config Config) (*Cluster, error) {
 		journal:  newJournal(),
 		ports:    &portBlocks{},
 	}
-	open.Lock()
-	open.count++
-	open.Unlock()
 	if err := c.start(); err != nil {
 		return nil, errors.Join(err, c.Close())
 	}
@@ -257,9 +247,8 @@ func (c *Cluster) Fleet() *simulated.Fleet { return c.fleet }
 func (c *Cluster) Dir() string { return c.dir }
 
 // Close ends everything: executors are asked to end, killed after CloseGrace, and
-// nothing of the cluster runs any more when it returns. The exception are executors
-// whose agent was killed and did not come back: they end with the last cluster of
-// this process.
+// nothing of the cluster runs any more when it returns, also no executor whose agent
+// was killed and did not come back.
 func (c *Cluster) Close() error {
 	c.mu.Lock()
 	if c.closed {
@@ -286,12 +275,6 @@ func (c *Cluster) Close() error {
 	}
 	group.Wait()
 	c.ports.free()
-	open.Lock()
-	defer open.Unlock()
-	open.count--
-	if open.count == 0 {
-		agent.WaitContainers(true)
-	}
 	if c.ownDir && c.dir != "" {
 		if err := os.RemoveAll(c.dir); err != nil {
 			return fmt.Errorf("cluster: %w", err)

@@ -84,22 +84,23 @@ func (n *Node) Restart() error {
 	return n.Start()
 }
 
-// end shuts the agent's executors down and ends the agent.
+// end shuts the agent's executors down and ends the agent. Executors that are left,
+// also those of earlier lives, are killed.
 func (n *Node) end(grace time.Duration) {
 	n.line.Thaw()
 	n.mu.Lock()
 	defer n.mu.Unlock()
-	if n.agent == nil {
-		return
+	if n.agent != nil {
+		n.agent.Thaw()
+		n.agent.Shutdown()
+		timer := time.NewTimer(grace)
+		defer timer.Stop()
+		select {
+		case <-n.agent.Done():
+		case <-timer.C:
+		}
+		n.agent.Kill()
+		n.agent = nil
 	}
-	n.agent.Thaw()
-	n.agent.Shutdown()
-	timer := time.NewTimer(grace)
-	defer timer.Stop()
-	select {
-	case <-n.agent.Done():
-	case <-timer.C:
-	}
-	n.agent.Kill()
-	n.agent = nil
+	agent.DestroyContainers(n.config)
 }
