@@ -42,6 +42,8 @@ type scripted struct {
 	// before is asked first; it returns true when it has answered.
 	before func(w http.ResponseWriter, r *http.Request) bool
 	logins atomic.Int32
+	// keepsAll tokens valid; without it only the last login's is.
+	keepsAll bool
 }
 
 func newScripted(t *testing.T, before func(http.ResponseWriter, *http.Request) bool) *scripted {
@@ -76,7 +78,7 @@ func (s *scripted) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 			return
 		}
 		reply(200, map[string]any{"auth": map[string]any{"client_token": fmt.Sprintf("t%d", s.logins.Add(1)), "accessor": "a"}})
-	case token == "" || strings.HasPrefix(token, "t") && token != fmt.Sprintf("t%d", s.logins.Load()):
+	case token == "" || !s.keepsAll && strings.HasPrefix(token, "t") && token != fmt.Sprintf("t%d", s.logins.Load()):
 		reply(403, map[string]any{"errors": []string{"permission denied"}})
 	case path == "auth/token/revoke-self":
 		w.WriteHeader(204)
