@@ -18,8 +18,12 @@ import (
 // BenchmarkLaunch launches 20,000 tasks of 20 apps on 1,000 scripted agents,
 // with the state in a file that is synced, until all are running and
 // acknowledged.
-func BenchmarkLaunch(b *testing.B) {
-	const apps, instances = 20, 1000
+func BenchmarkLaunch(b *testing.B) { benchmarkLaunch(b, 20, 1000) }
+
+// BenchmarkLaunchOneApp launches 20,000 tasks of one app.
+func BenchmarkLaunchOneApp(b *testing.B) { benchmarkLaunch(b, 1, 20_000) }
+
+func benchmarkLaunch(b *testing.B, apps, instances int) {
 	for b.Loop() {
 		world := newCluster(b, 1000)
 		for _, a := range world.agents {
@@ -68,9 +72,9 @@ func BenchmarkLaunch(b *testing.B) {
 		_, written := s.journal.Written()
 		runtime.GC()
 		runtime.ReadMemStats(&after)
-		b.ReportMetric(apps*instances/took.Seconds(), "launches/s")
-		b.ReportMetric(float64(written-bytes)/(apps*instances), "stored-B/launch")
-		b.ReportMetric(float64(after.HeapAlloc-before.HeapAlloc)/(apps*instances), "heap-B/task+fake")
+		b.ReportMetric(float64(apps*instances)/took.Seconds(), "launches/s")
+		b.ReportMetric(float64(written-bytes)/float64(apps*instances), "stored-B/launch")
+		b.ReportMetric(float64(after.HeapAlloc-before.HeapAlloc)/float64(apps*instances), "heap-B/task+fake")
 		cancel()
 		if err := <-done; err != nil {
 			b.Fatal(err)

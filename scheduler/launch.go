@@ -30,8 +30,9 @@ type launching struct {
 }
 
 // launch stores what is going to be launched on an agent, and launches it once
-// that is stored. Without the record a crash would lose the task.
-func (c *core) launch(a *agent, launches []placement.Launch, starting []placement.Executor) {
+// that is stored. Without the record a crash would lose the task. numbers are
+// those of the apps' instances, for all launches of one go.
+func (c *core) launch(a *agent, launches []placement.Launch, starting []placement.Executor, numbers map[*service]*shards) {
 	l := &launching{agent: a, generation: c.connection.generation}
 	for _, o := range a.offers {
 		l.offers = append(l.offers, o.ID.Value)
@@ -40,7 +41,6 @@ func (c *core) launch(a *agent, launches []placement.Launch, starting []placemen
 	a.offers = nil
 	var change state.Change
 	ids := make(map[int]string) // of executors that are started
-	shards := make(map[string]map[int]bool)
 	for _, p := range launches {
 		v := c.services[p.App.ID]
 		executorID := p.ExecutorID
@@ -59,8 +59,8 @@ func (c *core) launch(a *agent, launches []placement.Launch, starting []placemen
 			ids[p.Executor], executorID = id, id
 			l.executors = append(l.executors, id)
 		}
-		if shards[v.app.ID] == nil {
-			shards[v.app.ID] = v.shards()
+		if numbers[v] == nil {
+			numbers[v] = newShards(v)
 		}
 		record := &state.Task{
 			ID:         v.app.TaskPrefix() + "." + uuid.NewString(),
@@ -71,7 +71,7 @@ func (c *core) launch(a *agent, launches []placement.Launch, starting []placemen
 			ExecutorID: executorID,
 			Ports:      p.Ports,
 			Launched:   c.now,
-			Shard:      v.shard(shards[v.app.ID]),
+			Shard:      numbers[v].take(),
 			Attributes: p.Attributes,
 		}
 		task, err := c.taskInfo(v.app, record, p.Resources)

@@ -195,9 +195,10 @@ func (c *core) place(requests []placement.Request, free []*agent) bool {
 		launches[l.Agent] = append(launches[l.Agent], l)
 		used[l.App.ID]++
 	}
+	numbers := make(map[*service]*shards)
 	for n, list := range launches {
 		if len(list) > 0 {
-			c.launch(free[n], list, result.Executors)
+			c.launch(free[n], list, result.Executors, numbers)
 		}
 	}
 	for _, r := range requests {

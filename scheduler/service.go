@@ -102,24 +102,29 @@ func (s *service) placed() []placement.Placed {
 	return list
 }
 
-// shard is the lowest number that no instance has.
-func (s *service) shard(taken map[int]bool) int {
-	for n := 0; ; n++ {
-		if !taken[n] {
-			taken[n] = true
-			return n
-		}
-	}
+// shards are the numbers of an app's instances, while new ones are given out.
+type shards struct {
+	taken map[int]bool
+	next  int // all below are taken
 }
 
-func (s *service) shards() map[int]bool {
-	taken := make(map[int]bool, len(s.instances))
+func newShards(s *service) *shards {
+	numbers := &shards{taken: make(map[int]bool, len(s.instances))}
 	for _, i := range s.instances {
 		if !i.killing && !i.inactive && !i.ended && i.record.Shard >= 0 {
-			taken[i.record.Shard] = true
+			numbers.taken[i.record.Shard] = true
 		}
 	}
-	return taken
+	return numbers
+}
+
+// take returns the lowest number that no instance has.
+func (n *shards) take() int {
+	for n.taken[n.next] {
+		n.next++
+	}
+	n.next++
+	return n.next - 1
 }
 
 func (s *service) counts() api.Counts {
