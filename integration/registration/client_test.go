@@ -34,7 +34,10 @@ type client struct {
 	began     time.Time
 }
 
-func startClient(t *testing.T, registry server, app string) *client {
+// startClient starts one that takes what it finds as it is, or, if it keeps the
+// last, holds on to what it knew while it finds nothing at all: so do clients
+// that are to outlive an outage of their registry.
+func startClient(t *testing.T, registry server, app string, keepsLast bool) *client {
 	t.Helper()
 	c := &client{
 		http:  &http.Client{Timeout: 5 * time.Second, Transport: &http.Transport{DisableKeepAlives: true}},
@@ -48,7 +51,9 @@ func startClient(t *testing.T, registry server, app string) *client {
 	running.Go(func() {
 		registry.follow(ctx, serviceName(app), func(endpoints []string) {
 			c.mu.Lock()
-			c.endpoints = endpoints
+			if len(endpoints) > 0 || !keepsLast {
+				c.endpoints = endpoints
+			}
 			c.mu.Unlock()
 			known()
 		})

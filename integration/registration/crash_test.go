@@ -11,6 +11,7 @@ import (
 // to replace its tasks or to clean up after it.
 func TestExecutorKilled_EntriesGo(t *testing.T) {
 	const app, n = "/shop/cart", 5
+	t.Parallel()
 	overRegistries(t, func(t *testing.T, registry server) {
 		found, there := registry.gone()
 		if testing.Short() && there > time.Minute {

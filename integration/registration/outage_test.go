@@ -24,6 +24,7 @@ const repair = 5 * time.Second
 
 func TestP9_AnOutageOfTheRegistryTouchesNoTask(t *testing.T) {
 	const app, n = "/shop/cart", 10
+	t.Parallel()
 	overRegistries(t, func(t *testing.T, registry server) {
 		t.Parallel()
 		s := newSite(t, registry, 2)
@@ -32,7 +33,7 @@ func TestP9_AnOutageOfTheRegistryTouchesNoTask(t *testing.T) {
 		for _, task := range tasks {
 			said[task.ID] = len(s.statuses(task.ID))
 		}
-		c := startClient(t, registry, app) // it keeps what it found last
+		c := startClient(t, registry, app, true)
 		began := time.Now()
 		registry.stop()
 		time.Sleep(outage())
@@ -86,6 +87,7 @@ func (s *site) foundIfAny(app string) []string {
 // starts another while the registry is away.
 func TestP2P6_AKillDuringAnOutageWaitsForItsDeadlineOnly(t *testing.T) {
 	const app = "/shop/cart"
+	t.Parallel()
 	overRegistries(t, func(t *testing.T, registry server) {
 		t.Parallel()
 		s := newSite(t, registry, 1)
@@ -129,6 +131,7 @@ func TestP2P6_AKillDuringAnOutageWaitsForItsDeadlineOnly(t *testing.T) {
 // keeps trying beside the running task.
 func TestOptionalRegistration_TaskServesWithoutARegistry(t *testing.T) {
 	const app = "/shop/cart"
+	t.Parallel()
 	overRegistries(t, func(t *testing.T, registry server) {
 		t.Parallel()
 		s := newSite(t, registry, 1)

@@ -21,7 +21,7 @@ func TestP1P2_RollingRestartLosesNoRequest(t *testing.T) {
 			runs = 1
 		}
 		for run := range runs {
-			c := startClient(t, registry, app)
+			c := startClient(t, registry, app, false)
 			began := time.Now()
 			s.call(http.MethodPost, "/v2/apps"+app+"/restart", nil, nil)
 			var after []task
