@@ -66,7 +66,11 @@ func TestP5_SecretsReachTheTaskAndNobodyElse(t *testing.T) {
 		}
 		if tmpfs {
 			line := out.String()
-			for _, option := range []string{"noexec", "nosuid", "nodev", " tmpfs "} {
+			options := []string{"noexec", "nosuid", "nodev", " tmpfs "}
+			if knowsNoSwap(e) {
+				options = append(options, "noswap")
+			}
+			for _, option := range options {
 				if !strings.Contains(line, option) {
 					e.Errorf("no %s in %s", option, line)
 				}
@@ -114,6 +118,20 @@ func TestP5_SecretsReachTheTaskAndNobodyElse(t *testing.T) {
 			e.Errorf("after the end: %v", err)
 		}
 	})
+}
+
+// knowsNoSwap reports whether the kernel is 6.4 or later.
+func knowsNoSwap(e *env) bool {
+	e.Helper()
+	var u unix.Utsname
+	if err := unix.Uname(&u); err != nil {
+		e.Fatal(err)
+	}
+	var major, minor int
+	if _, err := fmt.Sscanf(unix.ByteSliceToString(u.Release[:]), "%d.%d", &major, &minor); err != nil {
+		e.Fatal(err)
+	}
+	return major > 6 || major == 6 && minor >= 4
 }
 
 // openDir is a user's directory that can be reached from the root.

@@ -43,6 +43,17 @@
 //     Mesos' posix launcher finds what is left of a dead executor by session.
 //   - A task's environment appears in no argument list and no file.
 //
+// # Secrets
+//
+// Secret variables pass to the program as bytes that are wiped after the start.
+// Secret files are in memory, in the directory that [SecretsVariable] names: a
+// tmpfs (noexec, nosuid, nodev, and noswap from kernel 6.4 on) in a mount
+// namespace of the task's own, or, where this process may not mount, nameless
+// files (memfd) that the task inherits, with links to them in .secrets below its
+// directory. Either way they are gone with the task's processes, also when this
+// process dies, so that there is nothing to clean up. A task that closes
+// descriptors which it did not open loses the latter.
+//
 // # The re-exec shim
 //
 // Where the kernel cannot create a process inside a cgroup, or resource limits

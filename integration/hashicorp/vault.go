@@ -53,8 +53,8 @@ func RunVault(ctx context.Context, dir string) (*Vault, error) {
 	cmd := exec.Command(binary)
 	cmd.Stderr = log
 	cmd.Env = []string{"PATH=" + os.Getenv("PATH")}
-	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
-	// It ends when this pipe is closed, by Close or with this process.
+	// In this process's group, where a supervisor of tasks in the same process
+	// leaves it alone. It ends when this pipe is closed, by Close or with this process.
 	if _, err := cmd.StdinPipe(); err != nil {
 		return nil, fmt.Errorf("start Vault: %w", err)
 	}

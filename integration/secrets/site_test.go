@@ -15,13 +15,17 @@ import (
 	"github.com/rs/zerolog"
 	"go.uber.org/goleak"
 
+	"pacer/executor/process"
 	"pacer/integration/hashicorp"
 	"pacer/scheduler/identity"
 	"pacer/secrets"
 	"pacer/secrets/vault"
 )
 
-func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+func TestMain(m *testing.M) {
+	process.RunShim()
+	goleak.VerifyTestMain(m)
+}
 
 // site is a Vault set up as documented, and a scheduler as far as Vault sees
 // it: keys that sign tokens, and their public halves over HTTP.

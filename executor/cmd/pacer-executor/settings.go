@@ -33,8 +33,14 @@ const help = `Runs tasks for a Mesos agent, which starts it and sets MESOS_*. Fu
     PACER_CONSUL_TLS_SERVER_NAME
                            files and name for https://
     VAULT_ADDR, ...        Vault for secrets, as Vault's own command line has it
-    PACER_VAULT_AUTH       how to log in: jwt (default) or token
-    PACER_VAULT_ROLE, PACER_VAULT_MOUNT, PACER_VAULT_TOKEN_FILE
+    PACER_VAULT_AUTH       how to log in: jwt (default), approle, cert or token
+    PACER_VAULT_ROLE       role to log in with (default pacer)
+    PACER_VAULT_MOUNT      where the method is mounted (default its name)
+    PACER_VAULT_ROLE_ID_FILE, PACER_VAULT_SECRET_ID_FILE
+                           for approle, files on the host
+    PACER_VAULT_SECRET_ID_WRAPPED
+                           1 if the secret id's file has a wrapping token
+    PACER_VAULT_TOKEN_FILE for token, a file on the host
     PACER_SECRETS_TEMPLATE paths that an app may name, secret/data/{app}/*
     PACER_CGROUP_PARENT    cgroup for tasks where Mesos makes none
     PACER_TASK_PIDS        most processes and threads of one task (default none)
