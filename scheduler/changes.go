@@ -120,6 +120,9 @@ func (c *core) started(id string, version app.Version, edits []api.Edit, parts [
 // plan says what an edit does, or why it cannot be; nil if it changes nothing.
 func (c *core) plan(e api.Edit, version app.Version, options api.ChangeOptions, all []api.Edit) (*part, error) {
 	v := c.services[e.ID]
+	if what, bad := c.unreadable[nodeName(e.ID)]; bad && v == nil {
+		return nil, app.Refuse("/id", fmt.Sprintf("is %s, of which %s cannot be read, so that its tasks are left alone: restore a backup, or delete that node while no scheduler runs", e.ID, what))
+	}
 	switch {
 	case v == nil && (e.Next == nil || e.Replaces != 0):
 		return nil, fmt.Errorf("app %s: %w", e.ID, api.ErrNotFound)

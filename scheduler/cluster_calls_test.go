@@ -315,6 +315,26 @@ func (c *cluster) ask(executorID, agentID string, data []byte) {
 	c.postLocked(func(h master.Handler) { h.Message(agentID, executorID, data) })
 }
 
+func (c *cluster) Describe(context.Context) ([]master.Described, error) {
+	proceed, outcome := c.enter("DESCRIBE")
+	if !proceed {
+		return nil, outcome
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	var list []master.Described
+	for _, t := range c.tasks {
+		if t.gone || t.agent.recovering {
+			continue
+		}
+		list = append(list, master.Described{Hostname: t.agent.host, Task: mesos.Task{
+			TaskID: t.info.TaskID, AgentID: t.info.AgentID, State: t.state.Enum(), ExecutorID: &t.info.Executor.ExecutorID,
+			FrameworkID: mesos.FrameworkID{Value: c.frameworkID}, Labels: t.info.Labels, Discovery: t.info.Discovery,
+		}})
+	}
+	return list, outcome
+}
+
 func (c *cluster) Reconcile(_ context.Context, tasks ...master.Task) error {
 	proceed, outcome := c.enter(fmt.Sprint("RECONCILE ", len(tasks)))
 	if !proceed {

@@ -3,13 +3,11 @@ package scheduler
 import (
 	"context"
 	"fmt"
-	"maps"
 	"slices"
 	"time"
 
 	"github.com/google/uuid"
 
-	"pacer/scheduler/api"
 	"pacer/scheduler/master"
 	"pacer/scheduler/state"
 )
@@ -101,13 +99,15 @@ func (c *core) reconcileAll(generation int) {
 func (c *core) barrierReached() {
 	con := &c.connection
 	con.barrier = ""
-	if !con.reconciled {
-		con.reconciled = true
-		c.log.Info().Int(keyTasks, len(c.instances)).Int(keyCount, len(c.strays)).Msg("reconciled")
-	}
-	c.killStrays()
 	generation := con.generation
 	c.after(c.config.Times.Reconcile, func() { c.reconcileAll(generation) })
+	c.examineStrays(func() {
+		if !con.reconciled {
+			con.reconciled = true
+			c.log.Info().Int(keyTasks, len(c.instances)).Int(keyCount, len(c.strays)).Msg("reconciled")
+		}
+		c.killStrays()
+	})
 }
 
 // reconcileDoubtful asks about the tasks of which too little is known.
@@ -168,56 +168,6 @@ func (c *core) ask(tasks []master.Task, barrier string) {
 			c.log.Warn().AnErr(keyError, err).Msg("reconciliation not sent; trying again")
 		}
 	})
-}
-
-// stray is a task of this framework without a service: of an app that was
-// deleted, of an app whose definition cannot be read, or of a state that was
-// lost or restored from an old backup.
-type stray struct {
-	id, agentID, executorID string
-	state                   string
-	// recorded ones have a record in the store.
-	recorded bool
-	// killable ones belong to an app that was deleted.
-	killable bool
-}
-
-// shownStrays bounds how many of the quarantine are named.
-const shownStrays = 100
-
-// quarantine lists the strays that nobody kills, and counts them.
-func (c *core) quarantine() (first []api.QuarantinedTask, count int) {
-	for _, id := range slices.Sorted(maps.Keys(c.strays)) {
-		s := c.strays[id]
-		if s.killable {
-			continue
-		}
-		if count++; count <= shownStrays {
-			first = append(first, api.QuarantinedTask{ID: s.id, AgentID: s.agentID, State: s.state})
-		}
-	}
-	return first, count
-}
-
-// killStrays kills those of deleted apps. All others are left alone: a store
-// that lost its content must not cost a single task.
-func (c *core) killStrays() {
-	quarantined := 0
-	for _, id := range slices.Sorted(maps.Keys(c.strays)) {
-		s := c.strays[id]
-		if !s.killable {
-			quarantined++
-			continue
-		}
-		if c.kills.inFlight >= c.config.KillBudget || !c.connection.subscribed || c.suspended {
-			continue
-		}
-		c.log.Info().Str(keyTask, id).Str(keyAgent, s.agentID).Msg("task of a deleted app is killed")
-		c.call(func(ctx context.Context) error { return c.s.mesos.Kill(ctx, s.id, s.agentID, nil) }, c.logged("kill", id))
-	}
-	if quarantined > 0 {
-		c.log.Warn().Int(keyCount, quarantined).Msg("tasks that no app here knows are left alone; see the master's list of this framework's tasks")
-	}
 }
 
 // logged is what to do after a call of which nothing but success is expected,

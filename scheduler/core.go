@@ -37,6 +37,9 @@ type core struct {
 	ending    map[*service]struct{}
 	instances map[string]*instance // of live and ending services, by task ID
 	strays    map[string]*stray    // tasks without a service, by task ID
+	examining bool                 // strays are to be examined soon
+	// describeFailures in a row of the master to tell about strays.
+	describeFailures int
 	// straysChanged means that the quarantine has to be shown anew.
 	straysChanged bool
 	tombstones    map[string]state.Tombstone
@@ -69,6 +72,9 @@ type core struct {
 	busy map[string][]func()
 	// creating are the IDs of apps whose first version is being written.
 	creating map[string]bool
+	// unreadable apps, by the name of their node: what of them cannot be read.
+	// They must not be created anew, because their tasks live.
+	unreadable map[string]string
 }
 
 func newCore(s *Scheduler, snapshot *state.Snapshot, signer *identity.Signer) (*core, error) {
@@ -89,6 +95,7 @@ func newCore(s *Scheduler, snapshot *state.Snapshot, signer *identity.Signer) (*
 		hungry:          make(map[*service]struct{}),
 		busy:            make(map[string][]func()),
 		creating:        make(map[string]bool),
+		unreadable:      make(map[string]string),
 		rollouts:        make(map[string]*rollout),
 		relist:          true,
 	}
@@ -96,10 +103,16 @@ func newCore(s *Scheduler, snapshot *state.Snapshot, signer *identity.Signer) (*
 	if c.executors, err = newExecutors(s.config, snapshot.Executors); err != nil {
 		return nil, err
 	}
+	for _, bad := range snapshot.Corrupt {
+		if kind, rest, _ := strings.Cut(bad.Key, "/"); kind == "apps" {
+			c.unreadable[rest[strings.LastIndexByte(rest, '/')+1:]] = "node " + bad.Key
+		}
+	}
 	for path, stored := range snapshot.Apps {
 		a, err := app.Decode(stored.Definition.Body)
 		if err != nil {
 			// Without its definition an app's tasks are strays, which nobody kills.
+			c.unreadable[nodeName(path)] = "the definition of " + path
 			c.log.Error().Str(keyApp, path).AnErr(keyError, err).Msg("definition cannot be read; the app is left alone")
 			continue
 		}
@@ -122,6 +135,11 @@ func newCore(s *Scheduler, snapshot *state.Snapshot, signer *identity.Signer) (*
 	}
 	c.buryOld()
 	return c, nil
+}
+
+// nodeName is an app's path as the name of its node.
+func nodeName(path string) string {
+	return strings.ReplaceAll(strings.TrimPrefix(path, "/"), "/", "_")
 }
 
 // restore puts a stored task back in its place.

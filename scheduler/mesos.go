@@ -21,6 +21,7 @@ type Mesos interface {
 	Shutdown(ctx context.Context, executorID, agentID string) error
 	Acknowledge(ctx context.Context, status mesos.TaskStatus) error
 	Reconcile(ctx context.Context, tasks ...master.Task) error
+	Describe(ctx context.Context) ([]master.Described, error)
 	Message(ctx context.Context, executorID, agentID string, data []byte) error
 }
 

@@ -20,6 +20,10 @@ import (
 // down, or stayed away beyond its failover timeout. All its tasks are dead.
 var ErrFrameworkRemoved = errors.New("mesos has removed the framework")
 
+// ErrNoFramework says that a state tells of tasks, but not of whose. Under a
+// new id they could not be reached, and would be launched a second time.
+var ErrNoFramework = errors.New("framework id is missing")
+
 // Scheduler runs apps on Mesos. It is the backend of the API.
 type Scheduler struct {
 	config  Config
@@ -44,6 +48,9 @@ func Open(ctx context.Context, config Config, store state.Store, client Mesos, k
 	journal, snapshot, err := state.Open(ctx, store)
 	if err != nil {
 		return nil, err
+	}
+	if snapshot.FrameworkID == "" && len(snapshot.Tasks) > 0 && !config.ResetFramework {
+		return nil, fmt.Errorf("%w: the state has %d task records and no framework id: restore a backup with 'pacer-scheduler state import'; or, if those tasks are dead, start once with --reset-framework, and all apps are launched anew", ErrNoFramework, len(snapshot.Tasks))
 	}
 	log.Info().Uint64(keyEpoch, journal.Epoch()).Str(keyFramework, snapshot.FrameworkID).
 		Int(keyApps, len(snapshot.Apps)).Int(keyTasks, len(snapshot.Tasks)).Msg("state loaded")

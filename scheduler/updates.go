@@ -340,15 +340,8 @@ func (c *core) updatedStray(status mesos.TaskStatus) {
 	if s == nil {
 		s = &stray{id: id}
 		c.strays[id] = s
-		path, _ := app.IDOfTask(id)
-		_, deleted := c.tombstones[path]
-		_, lives := c.services[path]
-		// With a live app of that name it may be from a newer backup.
-		s.killable = deleted && !lives
-		c.log.Warn().Str(keyTask, id).Str(keyState, st.String()).Bool("kill", s.killable).Msg("task without record")
-		if s.killable {
-			c.after(0, c.killStrays)
-		}
+		c.log.Warn().Str(keyTask, id).Str(keyState, st.String()).Msg("task without record")
+		c.examineSoon()
 	}
 	s.state = st.String()
 	s.agentID, s.executorID = status.GetAgentID().GetValue(), status.GetExecutorID().GetValue()

@@ -22,6 +22,8 @@ var (
 
 // subscription is a stream that SUBSCRIBED has come on.
 type subscription struct {
+	url       string // base URL of the master
+	address   string // what to dial for it, or ""
 	api       *mesosapi.Client
 	framework mesos.FrameworkID
 	header    http.Header // Mesos-Stream-Id
@@ -146,6 +148,8 @@ func (c *Client) subscribed(event *scheduler.Event_Subscribed, leader master, st
 	stream.SetIdleLimit(missedHeartbeats * interval)
 	c.id = id
 	c.current.Store(&subscription{
+		url:       leader.url,
+		address:   leader.address,
 		api:       api,
 		framework: mesos.FrameworkID{Value: id},
 		header:    http.Header{"Mesos-Stream-Id": {stream.ID}},
