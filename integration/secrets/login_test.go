@@ -98,6 +98,7 @@ func TestAppRole_TasksShareALoginAndObeyTheTemplate(t *testing.T) {
 		t.Errorf("%d logins for %d tasks that run, want 1", n, tasks)
 	}
 	asked := front.count("")
+	c, _ = s.appRole(front.URL, s.secretID(), false) // has not logged in yet
 	if _, err := s.get(c, secrets.Identity{App: "web"}, "secret/other/db#password"); err == nil || strings.Contains(err.Error(), canary) || !strings.Contains(err.Error(), vault.EnvTemplate) {
 		t.Errorf("outside of the template: %v", err)
 	}

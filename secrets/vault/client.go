@@ -89,13 +89,18 @@ func (c *Client) Close() {
 	c.api.CloneConfig().HttpClient.CloseIdleConnections()
 }
 
-// Open logs in as [secrets.Source] asks.
+// Open logs in as [secrets.Source] asks. Where a template bounds the paths, the
+// login comes with the first read that it allows, so that nothing is asked on
+// behalf of a task that it does not.
 func (c *Client) Open(ctx context.Context, id secrets.Identity, waiting func(reason string)) (secrets.Session, error) {
 	if waiting == nil {
 		waiting = func(string) {}
 	}
 	s := &session{client: c, id: id, waiting: onChange(waiting), loggingIn: make(chan struct{}, 1)}
-	if _, err := s.static(ctx); err != nil {
+	if c.template != nil {
+		return s, nil
+	}
+	if _, err := s.login(ctx, s.usesHost(), nil); err != nil {
 		return nil, err
 	}
 	return s, nil

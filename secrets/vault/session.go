@@ -30,6 +30,10 @@ type session struct {
 	shared *login // the host's
 	joined bool
 	again  time.Time // of the last repeated login
+	// refused is why the last login failed; other reads of the same moment need
+	// not try it, too.
+	refused   error
+	refusedAt time.Time
 	// retired logins of our own may still live, and their leases be in use.
 	retired []*login
 }
@@ -41,8 +45,7 @@ func (s *session) usesHost() bool {
 	return s.client.config.Auth == AuthAppRole || s.client.config.Auth == AuthCert
 }
 
-// static is the login for what gives no lease.
-func (s *session) static(ctx context.Context) (*login, error) { return s.login(ctx, s.usesHost(), nil) }
+const refusedTime = 5 * time.Second
 
 // login returns the session's own login or the host's, made when there is none
 // or when it is the one that has ended.
@@ -56,10 +59,16 @@ func (s *session) login(ctx context.Context, shared bool, ended *login) (*login,
 	if shared {
 		field = &s.shared
 	}
-	current, joined := *field, s.joined
+	current, joined, refused := *field, s.joined, s.refused
+	if time.Since(s.refusedAt) > refusedTime {
+		refused = nil
+	}
 	s.mu.Unlock()
 	if current != nil && current != ended {
 		return current, nil
+	}
+	if refused != nil {
+		return nil, refused
 	}
 	var made *login
 	var err error
@@ -85,11 +94,14 @@ func (s *session) login(ctx context.Context, shared bool, ended *login) (*login,
 	default:
 		made, err = s.client.logIn(ctx, secrets.Secret{}, s.waiting)
 	}
-	if err != nil {
-		return nil, err
-	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	if err != nil {
+		if _, ok := errors.AsType[*Error](err); ok {
+			s.refused, s.refusedAt = err, time.Now()
+		}
+		return nil, err
+	}
 	*field = made
 	if shared {
 		s.joined = true
@@ -367,7 +379,10 @@ func (s *session) Renew(ctx context.Context, lease secrets.Lease) (secrets.Lease
 		answer, err = own.client.Sys().RenewWithContext(ctx, lease.ID, 0)
 		return err
 	})
-	if err == nil && answer != nil {
+	if err == nil && answer == nil {
+		return secrets.Lease{}, &Error{Op: op, Problem: "the answer holds no lease: is " + EnvAddress + " a Vault server?"}
+	}
+	if err == nil {
 		return secrets.Lease{ID: lease.ID, Duration: seconds(answer.LeaseDuration), Renewable: answer.Renewable}, nil
 	}
 	// The same status may mean that the lease is over and that the engine could
