@@ -41,6 +41,15 @@ type Config struct {
 	// TaskPids is how many processes and threads a task may have, where a pids
 	// controller is there to enforce it. Default 0: as many as the system.
 	TaskPids uint64
+	// Argv are the arguments of this executor: where a scheduler starts one for
+	// each task, they are the command of a task that has no other.
+	Argv []string
+	// Environment is that of this executor, NAME=value. Only tasks of a scheduler
+	// that starts one executor for each get it, without what is for the executor.
+	Environment []string
+	// OwnUser is the name of the user that this executor runs as. Those tasks may
+	// always run as it, unless it is root: Mesos has authorised it.
+	OwnUser string
 	// ShutdownGrace is the time between SHUTDOWN and the end of the container
 	// (MESOS_EXECUTOR_SHUTDOWN_GRACE_PERIOD). Default 5 s.
 	ShutdownGrace time.Duration

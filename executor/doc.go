@@ -53,6 +53,14 @@
 //     configuration's; later ones may only shorten. Negative ones do not count.
 //   - A panic costs the one task it happened for.
 //
+// # Under Marathon
+//
+// A scheduler that starts one executor for each task, and passes its command as
+// arguments, its environment as the executor's and its definition as JSON in
+// TaskInfo.data, finds the same behaviour: cmd runs in a shell of its own, with
+// all its operators, args without one, in the executor's sandbox, as the
+// executor's user; the executor ends with its task.
+//
 // # What a status says
 //
 //	cause                   state         reason                        pacer.failure
@@ -65,11 +73,12 @@
 //	max_completion_time     FAILED        MAX_COMPLETION_TIME_REACHED   max-completion-time
 //	not registered in time  FAILED                                      registration
 //	TaskInfo, labels        FAILED        TASK_INVALID                  invalid
+//	URIs                    FAILED        CONTAINER_LAUNCH_FAILED       fetch
 //	secrets                 FAILED        CONTAINER_LAUNCH_FAILED       secrets
 //	start                   FAILED        CONTAINER_LAUNCH_FAILED       start
 //
 // # What it does not do
 //
 // It does not survive its own crash: tasks are then found and killed by Mesos'
-// containerizer. It fetches no URIs for single tasks.
+// containerizer.
 package executor

@@ -163,11 +163,14 @@ func (e *Executor) launch(info mesos.TaskInfo, g *group) {
 		first = refuse{problem{class: payload.FailureInvalid, reason: mesos.REASON_TASK_INVALID.Enum(), text: oneLine(err)}}
 	case e.why != "":
 		first = refuse{problem{class: payload.FailureStart, reason: mesos.REASON_EXECUTOR_TERMINATED.Enum(), text: "not started: this executor is ending: " + e.why}}
-	case e.config.OneTask && e.begun > 0:
+	case (e.config.OneTask || p.marathons) && e.begun > 0:
 		first = refuse{problem{class: payload.FailureStart, text: fmt.Sprintf("not started: this executor runs one task only (%s)", EnvOneTask)}}
 	}
 	if e.parts.Scheduler != nil {
 		p.identity.Fresh = func(ctx context.Context) (secrets.Secret, error) { return e.tokens.fresh(ctx, id) }
+	}
+	if p.marathons && e.begun == 0 {
+		e.config.OneTask = true
 	}
 	t := newTask(e.ctx, id, p, e.parts, e.metrics, e.guard, e.log)
 	t.log.Info().Str(keyApp, p.app).Msg("task received")

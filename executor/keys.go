@@ -18,6 +18,7 @@ const (
 	keyWithin    = "within"
 	keyTasks     = "tasks"
 	keyUser      = "user"
+	keyFiles     = "files"
 	keyTook      = "took"
 	keyCheck     = "check"
 	keyName      = "name"

@@ -13,11 +13,13 @@ import (
 
 	"go.uber.org/goleak"
 
+	"pacer/executor/artifact"
 	"pacer/executor/process"
 )
 
 func TestMain(m *testing.M) {
 	process.RunShim()
+	artifact.RunFetcher()
 	if role := os.Getenv("PACER_TEST_ROLE"); role != "" {
 		playRole(role)
 	}

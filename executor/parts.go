@@ -10,6 +10,7 @@ import (
 	mesos "github.com/mesos/mesos-go/api/v1/lib"
 
 	"pacer/executor/agent"
+	"pacer/executor/artifact"
 	"pacer/executor/logs"
 	"pacer/executor/process"
 	"pacer/executor/registry"
@@ -23,6 +24,8 @@ type Parts struct {
 	Agent     Agent
 	Processes Processes
 	Output    Output
+	// Artifacts fetches the files that tasks ask for. Nil where none can be.
+	Artifacts Artifacts
 	// Registry is nil where none is configured.
 	Registry registry.Registry
 	// Secrets is nil where no store is configured.
@@ -54,6 +57,13 @@ type Processes interface {
 	// Start returns once the program runs, or with an error after which nothing
 	// of it is left. ctx bounds the start only.
 	Start(ctx context.Context, spec process.Spec) (Process, error)
+}
+
+// Artifacts fetches files. [artifact.Fetcher] does.
+type Artifacts interface {
+	// Fetch returns when every file is in its place, or with an error, or when
+	// ctx ends; no process is left of it then.
+	Fetch(ctx context.Context, job artifact.Job) error
 }
 
 // Process is one task's tree of processes; see [process.Process].
@@ -98,6 +108,7 @@ var (
 	_ Scheduler     = (*agent.Client)(nil)
 	_ agent.Handler = (*Executor)(nil)
 	_ Process       = (*process.Process)(nil)
+	_ Artifacts     = (*artifact.Fetcher)(nil)
 )
 
 // FromSupervisor makes the processes of s those of an executor.

@@ -10,6 +10,7 @@ import (
 
 	mesos "github.com/mesos/mesos-go/api/v1/lib"
 
+	"pacer/executor/artifact"
 	"pacer/executor/labels"
 	"pacer/executor/payload"
 	"pacer/executor/process"
@@ -28,7 +29,10 @@ type plan struct {
 	environment environment
 	limits      process.Limits
 	sandbox     sandbox
-	directory   string
+	directory   string         // its own, where its output is
+	workdir     string         // where it starts: directory, or the sandbox
+	marathons   bool           // it is the only task of this executor
+	uris        []artifact.URI // to be fetched into directory
 
 	identity       secrets.Identity
 	secrets        secrets.Declarations
@@ -71,8 +75,14 @@ func newPlan(info mesos.TaskInfo, s site) (*plan, error) {
 		id = "invalid"
 	}
 	p.directory = filepath.Join(s.config.Sandbox, tasksDir, id)
+	p.workdir = p.directory
 
-	task, err := readPayload(info)
+	read := readPayload
+	if p.marathons = isMarathons(info, s.config.Argv); p.marathons {
+		p.workdir = s.config.Sandbox
+		read = func(info mesos.TaskInfo) (*payload.Task, error) { return readMarathon(info, s.config.Argv) }
+	}
+	task, err := read(info)
 	if err != nil {
 		// Without it nothing else can be judged, except the labels.
 		note(err)
@@ -87,10 +97,14 @@ func newPlan(info mesos.TaskInfo, s site) (*plan, error) {
 	if c := info.Container; c.GetDocker() != nil || c.GetMesos().GetImage() != nil {
 		note(errors.New("container: this executor runs plain processes, not images: remove the field"))
 	}
-	if len(task.Uris) > 0 {
-		note(fmt.Errorf("uris: %d given, but this executor does not fetch any for a task: put them into the executor's own URIs", len(task.Uris)))
+	for _, u := range task.Uris {
+		uri := artifact.URI{Value: u.Value, OutputFile: u.OutputFile, SHA256: u.Sha256, Executable: u.Executable, Extract: u.Extract, Cache: u.Cache}
+		if err := uri.Validate(); err != nil {
+			note(err)
+		}
+		p.uris = append(p.uris, uri)
 	}
-	if p.user, err = s.userOf(task.User); err != nil {
+	if p.user, err = s.userOf(task.User, p.marathons); err != nil {
 		note(err)
 	}
 	p.listed = slices.Contains(s.config.AllowedUsers, p.user)
@@ -123,7 +137,10 @@ func newPlan(info mesos.TaskInfo, s site) (*plan, error) {
 	if err := p.environment.add(task.Environment); err != nil {
 		note(err)
 	}
-	p.environment = p.environment.with("MESOS_TASK_ID", id).with("MESOS_SANDBOX", p.directory)
+	if p.marathons {
+		p.environment.inherit(s.config.Environment)
+	}
+	p.environment = p.environment.with("MESOS_TASK_ID", id).with("MESOS_SANDBOX", p.workdir)
 	return p, errors.Join(problems...)
 }
 
@@ -186,7 +203,7 @@ func readPayload(info mesos.TaskInfo) (*payload.Task, error) {
 		task.Environment = append(task.Environment, &payload.Variable{Name: v.Name, Value: v.GetValue()})
 	}
 	for _, u := range c.URIs {
-		task.Uris = append(task.Uris, &payload.URI{Value: u.Value})
+		task.Uris = append(task.Uris, &payload.URI{Value: u.Value, Executable: u.GetExecutable(), Extract: u.GetExtract(), Cache: u.GetCache(), OutputFile: u.GetOutputFile()})
 	}
 	return task, nil
 }
@@ -288,4 +305,4 @@ func scalar(resources []mesos.Resource, name string) float64 {
 }
 
 // snoozeFile is the file by which people suspend the counting of failures.
-func (p *plan) snoozeFile() string { return filepath.Join(p.directory, healthcheck.SnoozeFile) }
+func (p *plan) snoozeFile() string { return filepath.Join(p.workdir, healthcheck.SnoozeFile) }

@@ -67,7 +67,7 @@ func TestPlan_NamesEveryMistakeAtOnce(t *testing.T) {
 		info.Container = &mesos.ContainerInfo{Type: mesos.ContainerInfo_DOCKER.Enum(), Docker: &mesos.ContainerInfo_DockerInfo{Image: "nginx"}}
 		task.User = "nobody-knows"
 		task.Environment = []*payload.Variable{{Name: "A=B", Value: "x"}, {Name: "NUL", Value: "a\x00b"}}
-		task.Uris = []*payload.URI{{Value: "http://x/y"}}
+		task.Uris = []*payload.URI{{Value: "gopher://x/y"}}
 	})
 	_, err := newPlan(info, testSite(t))
 	if err == nil {
@@ -75,7 +75,7 @@ func TestPlan_NamesEveryMistakeAtOnce(t *testing.T) {
 	}
 	for _, text := range []string{
 		"health_check.delay_seconds", "check: type is HTTP", "label secret.env.A", "label secret.env.1B", "label service.port9.name",
-		"label drain", "label health.nonsense", `user "nobody-knows" is not allowed`, EnvAllowedUsers, `"A=B"`, "the value of NUL", "uris", "container: ",
+		"label drain", "label health.nonsense", `user "nobody-knows" is not allowed`, EnvAllowedUsers, `"A=B"`, "the value of NUL", "uri gopher://x/y", "container: ",
 	} {
 		if !strings.Contains(err.Error(), text) {
 			t.Errorf("error lacks %q:\n%v", text, err)
@@ -113,7 +113,7 @@ func TestUserOf_AllowsOnlyWhoIsListed(t *testing.T) {
 	} {
 		t.Run(tc.name, func(t *testing.T) {
 			s := site{config: Config{AllowedUsers: tc.allowed}, framework: mesos.FrameworkInfo{User: tc.framework}}
-			got, err := s.userOf(tc.asked)
+			got, err := s.userOf(tc.asked, false)
 			if got != tc.want || (err == nil) != (tc.err == "") || err != nil && !strings.Contains(err.Error(), tc.err) {
 				t.Errorf("got %q, %v; want %q, %q", got, err, tc.want, tc.err)
 			}

@@ -16,6 +16,7 @@ import (
 	"github.com/rs/zerolog"
 
 	"pacer/executor/agent"
+	"pacer/executor/artifact"
 	"pacer/executor/labels"
 	"pacer/executor/logs"
 	"pacer/executor/payload"
@@ -142,12 +143,17 @@ func newRealIn(t testing.TB, config process.Config, users ...string) *real {
 		t.Fatal(err)
 	}
 	r := &real{inbox: newInbox(), entries: &memory{entries: map[registry.Key]registry.Instance{}}, secrets: new(stage), sandbox: sandbox}
+	cache, err := artifact.OpenCache(filepath.Join(sandbox, "artifacts"), 1<<20)
+	if err != nil {
+		t.Fatal(err)
+	}
 	settings := DefaultConfig()
 	settings.Sandbox = sandbox
 	settings.AllowedUsers = append(users, currentUser(t))
 	r.Executor, err = New(settings, Parts{
 		Agent: r.inbox, Processes: FromSupervisor(supervisor), Output: FromLogs(logs.DefaultPolicy()),
-		Registry: r.entries, Secrets: secrets.NewKeeper(r.secrets, zerolog.Nop()), Checks: FromProber(healthcheck.NewProber(0)),
+		Artifacts: artifact.NewFetcher(supervisor, cache, artifact.DefaultLimits(), os.Getenv),
+		Registry:  r.entries, Secrets: secrets.NewKeeper(r.secrets, zerolog.Nop()), Checks: FromProber(healthcheck.NewProber(0)),
 	}, labels.Limits{ZooKeeper: true}, zerolog.Nop())
 	if err != nil {
 		t.Fatal(err)

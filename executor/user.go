@@ -12,9 +12,12 @@ import (
 
 // userOf is the Unix user that a task runs as, if it may. Mesos never sees a
 // user inside TaskInfo.data, so its own authorisation does not cover this one.
-func (s site) userOf(asked string) (string, error) {
+func (s site) userOf(asked string, marathons bool) (string, error) {
 	byFramework := s.framework.User
 	name := asked
+	if own := s.config.OwnUser; marathons && own != "" && !isRoot(own) && (asked == "" || asked == own) {
+		return own, nil
+	}
 	if name == "" {
 		name = byFramework
 	}

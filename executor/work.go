@@ -9,6 +9,7 @@ import (
 	mesos "github.com/mesos/mesos-go/api/v1/lib"
 	"golang.org/x/sys/unix"
 
+	"pacer/executor/artifact"
 	"pacer/executor/payload"
 	"pacer/executor/process"
 	"pacer/healthcheck"
@@ -34,11 +35,20 @@ const (
 	giveBack = 10 * time.Second
 )
 
-// prepare gets the task's secrets.
+// prepare gets the task's files, and then its secrets, which are not kept longer
+// than they have to be.
 func (t *task) prepare() {
 	t.beside(func() {
 		ctx, cancel := context.WithTimeout(t.launching, t.plan.launchDeadline)
 		defer cancel()
+		if err := t.fetch(ctx); err != nil {
+			text := "fetch: " + oneLine(err)
+			if errors.Is(err, context.DeadlineExceeded) {
+				text = "fetch: files not there within " + brief(t.plan.launchDeadline)
+			}
+			t.post(failed{problem: problem{class: payload.FailureFetch, reason: mesos.REASON_CONTAINER_LAUNCH_FAILED.Enum(), text: text + "; task not started"}})
+			return
+		}
 		last := ""
 		grant, err := t.parts.Secrets.Acquire(ctx, t.plan.identity, t.plan.secrets, func(reason string) {
 			last = reason
@@ -81,15 +91,39 @@ func (t *task) spawn() {
 	}, failed{})
 }
 
-func (t *task) start(grant *secrets.Grant) (Process, Streams, error) {
-	user, err := t.parts.Processes.LookupUser(t.launching, t.plan.user)
+// fetch puts the files that the task asks for into its directory.
+func (t *task) fetch(ctx context.Context) error {
+	if len(t.plan.uris) == 0 {
+		return nil
+	}
+	if t.parts.Artifacts == nil {
+		return errors.New("this executor fetches no files for tasks: put them into its own URIs")
+	}
+	if err := t.makeDirectory(ctx); err != nil {
+		return err
+	}
+	begin := time.Now()
+	err := t.parts.Artifacts.Fetch(ctx, artifact.Job{TaskID: t.id, Dir: t.plan.directory, User: t.plan.user, URIs: t.plan.uris, CPU: t.plan.limits.CPU})
+	if err == nil {
+		t.log.Info().Int(keyFiles, len(t.plan.uris)).Dur(keyTook, time.Since(begin)).Msg("files fetched")
+	}
+	return err
+}
+
+// makeDirectory makes the task's directory for its user, if that user may be.
+func (t *task) makeDirectory(ctx context.Context) error {
+	user, err := t.parts.Processes.LookupUser(ctx, t.plan.user)
 	if err != nil {
-		return nil, Streams{}, err
+		return err
 	}
 	if err := t.plan.checkRoot(user); err != nil {
-		return nil, Streams{}, err
+		return err
 	}
-	if err := t.plan.sandbox.makeTaskDir(t.plan.directory, user); err != nil {
+	return t.plan.sandbox.makeTaskDir(t.plan.directory, user)
+}
+
+func (t *task) start(grant *secrets.Grant) (Process, Streams, error) {
+	if err := t.makeDirectory(t.launching); err != nil {
 		return nil, Streams{}, err
 	}
 	streams, err := t.parts.Output.Open(t.plan.directory)
@@ -100,7 +134,7 @@ func (t *task) start(grant *secrets.Grant) (Process, Streams, error) {
 		TaskID: t.id,
 		Argv:   t.plan.argv,
 		Env:    t.plan.environment.list(),
-		Dir:    t.plan.directory,
+		Dir:    t.plan.workdir,
 		User:   t.plan.user,
 		Limits: t.plan.limits,
 		Stdout: streams.Stdout,

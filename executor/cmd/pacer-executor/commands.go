@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"os"
+	"os/user"
 	"time"
 
 	"github.com/alecthomas/kong"
@@ -23,11 +24,20 @@ type commands struct {
 type runCommand struct{}
 
 // Run runs the executor.
-func (runCommand) Run(ctx context.Context) error {
+func (runCommand) Run(ctx context.Context) error { return execute(ctx, nil) }
+
+// execute runs the executor with the arguments that a task may need.
+func execute(ctx context.Context, args []string) error {
 	s, err := settingsFromEnv(os.Getenv, os.Unsetenv)
 	if err != nil {
 		return err
 	}
+	s.executor.Argv, s.executor.Environment = args, os.Environ()
+	if me, err := user.Current(); err == nil {
+		s.executor.OwnUser = me.Username
+	}
+	// Whoever passes a task's command this way starts an executor for each.
+	s.executor.OneTask = s.executor.OneTask || len(args) > 0
 	return run(ctx, s, os.Stderr)
 }
 

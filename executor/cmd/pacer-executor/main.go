@@ -23,6 +23,7 @@ import (
 	"github.com/alecthomas/kong"
 	"github.com/rs/zerolog"
 
+	"pacer/executor/artifact"
 	"pacer/executor/process"
 )
 
@@ -36,23 +37,33 @@ const (
 
 func main() {
 	process.RunShim()
+	artifact.RunFetcher()
 	protect()
 	// Whole seconds, the default, do not tell what came first.
 	zerolog.TimeFieldFormat = "2006-01-02T15:04:05.000Z07:00"
-	parser := kong.Must(new(commands), kong.Name("pacer-executor"), kong.Description(help), kong.Vars{"version": version})
-	command, err := parser.Parse(os.Args[1:])
-	if err != nil {
-		complain(exitSettings, err)
-	}
 	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM, syscall.SIGINT)
 	defer stop()
-	command.BindTo(ctx, (*context.Context)(nil))
-	if err := command.Run(); err != nil {
+	if err := obey(ctx, os.Args[1:]); err != nil {
 		if bad := new(settingsError); errors.As(err, &bad) {
 			complain(exitSettings, bad.Unwrap())
 		}
 		complain(exitFailure, err)
 	}
+}
+
+// obey does what the arguments say. Where an agent has started this process they
+// say nothing: they are the command of a task (see executor.Config.Argv).
+func obey(ctx context.Context, args []string) error {
+	if os.Getenv("MESOS_EXECUTOR_ID") != "" {
+		return execute(ctx, args)
+	}
+	parser := kong.Must(new(commands), kong.Name("pacer-executor"), kong.Description(help), kong.Vars{"version": version})
+	command, err := parser.Parse(args)
+	if err != nil {
+		return &settingsError{err}
+	}
+	command.BindTo(ctx, (*context.Context)(nil))
+	return command.Run()
 }
 
 // complain prints each problem on a line of its own and exits.

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"path/filepath"
 	"runtime"
 	"time"
 
@@ -14,6 +15,7 @@ import (
 
 	"pacer/executor"
 	"pacer/executor/agent"
+	"pacer/executor/artifact"
 	"pacer/executor/logs"
 	"pacer/executor/payload"
 	"pacer/executor/process"
@@ -26,6 +28,9 @@ import (
 
 // closeTimeout bounds the end of each part once no task is left.
 const closeTimeout = 2 * time.Second
+
+// artifactsDir is where files for several tasks are kept in the sandbox.
+const artifactsDir = "artifacts"
 
 // run builds the executor from its settings, top to bottom, and takes it apart
 // in the opposite order when it has ended.
@@ -53,6 +58,11 @@ func run(ctx context.Context, s settings, stderr *os.File) (err error) {
 		Output:    executor.FromLogs(s.logs),
 		Checks:    executor.FromProber(healthcheck.NewProber(healthcheck.DefaultConcurrency)),
 	}
+	cache, err := artifact.OpenCache(filepath.Join(s.agent.Sandbox, artifactsDir), s.artifacts.Cache)
+	if err != nil {
+		return err
+	}
+	parts.Artifacts = artifact.NewFetcher(supervisor, cache, s.artifacts.Limits, os.Getenv)
 	registrations := registry.NewMetrics()
 	entries, limits, err := registries(s, registrations, log)
 	if err != nil {

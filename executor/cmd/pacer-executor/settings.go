@@ -9,6 +9,7 @@ import (
 
 	"pacer/executor"
 	"pacer/executor/agent"
+	"pacer/executor/artifact"
 	"pacer/executor/logs"
 	"pacer/executor/process"
 	"pacer/executor/registry/consul"
@@ -53,6 +54,10 @@ const help = `Runs tasks for a Mesos agent, which starts it and sets MESOS_*. Fu
     PACER_LOG_MIB          size at which a task's stdout and stderr, and the
                            executor's own, begin a new file (default 10)
     PACER_LOG_FILES        older files that are kept of each (default 5)
+    PACER_FETCH_MIB        largest file that a task may have fetched (default
+                           4096; an archive's contents four times as much)
+    PACER_FETCH_CACHE_MIB  files with a SHA-256 that are kept for further tasks
+                           (default 1024)
     PACER_STATUS_LISTEN    host:port for status and metrics over HTTP, beside
                            the socket pacer.sock in the sandbox (default none)
     PACER_LOG_LEVEL        debug, info, warn or error (default info)`
@@ -78,6 +83,7 @@ type settings struct {
 	hasVault  bool
 	logs      logs.Policy
 	status    status.Config
+	artifacts artifact.Config
 }
 
 // settingsFromEnv reads every part's settings and reports all problems at once.
@@ -101,6 +107,8 @@ func settingsFromEnv(getenv func(string) string, unsetenv func(string) error) (s
 	s.logs, err = logs.PolicyFromEnv(getenv)
 	note(err)
 	s.status, err = status.ConfigFromEnv(getenv)
+	note(err)
+	s.artifacts, err = artifact.ConfigFromEnv(getenv)
 	note(err)
 	s.status.Sandbox = s.agent.Sandbox
 	s.executor.Sandbox, s.executor.ShutdownGrace = s.agent.Sandbox, s.agent.ShutdownGrace
