@@ -161,7 +161,7 @@ func (c *core) judge(s *stray, t master.Described) *instance {
 	}
 	record := &state.Task{
 		ID: s.id, App: path, Version: launched.String(), AgentID: t.AgentID.Value, Hostname: t.Hostname,
-		ExecutorID: t.GetExecutorID().GetValue(), Ports: describedPorts(t.Task), Launched: c.now, Shard: v.shard(v.shards()),
+		ExecutorID: t.GetExecutorID().GetValue(), Ports: describedPorts(t.Task), Launched: c.now, Shard: newShards(v).take(),
 	}
 	i := &instance{record: record, service: v, restored: true}
 	delete(c.strays, s.id)
@@ -200,6 +200,7 @@ func (c *core) storeAdopted(adopted []*instance, then func()) {
 	for _, i := range adopted {
 		c.log.Info().Str(keyApp, i.record.App).Str(keyTask, i.record.ID).Str(keyHost, i.record.Hostname).
 			Str(keyVersion, i.record.Version).Msg("unknown task is adopted")
+		c.s.metrics.adopted.Inc()
 		change.PutTask(i.record)
 		tasks = append(tasks, master.Task{ID: i.record.ID, AgentID: i.record.AgentID})
 	}
