@@ -37,6 +37,7 @@ const barrierPrefix = "pacer_barrier_."
 func (c *core) subscribed(sub master.Subscription) {
 	con := &c.connection
 	con.subscribed = true
+	c.s.metrics.subscribed.Inc()
 	con.generation++
 	con.url, con.since = sub.URL, c.now
 	con.region = sub.Master.GetDomain().GetFaultDomain().GetRegion().Name

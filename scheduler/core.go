@@ -271,13 +271,18 @@ func (c *core) after(d time.Duration, do func()) { c.agenda.add(c.now.Add(d), do
 
 // submit writes a change; done is called on the core's goroutine.
 func (c *core) submit(change *state.Change, done func(error)) {
-	c.s.journal.Submit(change, func(err error) { c.s.inbox.post(func(*core) { done(err) }) })
+	begin := time.Now()
+	c.s.journal.Submit(change, func(err error) {
+		c.s.metrics.written(time.Since(begin), err)
+		c.s.inbox.post(func(*core) { done(err) })
+	})
 }
 
 // call makes a call to the master; done is called on the core's goroutine.
 func (c *core) call(do func(context.Context) error, done func(error)) {
 	c.s.calls.add(func(ctx context.Context) {
 		err := do(ctx)
+		c.s.metrics.called(err)
 		c.s.inbox.post(func(*core) { done(err) })
 	})
 }

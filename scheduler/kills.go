@@ -182,6 +182,7 @@ func (c *core) sendKill(i *instance) {
 		i.budgeted = true
 		c.kills.inFlight++
 	}
+	c.s.metrics.kills.Inc()
 	i.killSent = true
 	c.kills.sent[i] = struct{}{}
 	id, agent := i.record.ID, i.record.AgentID

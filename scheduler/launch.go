@@ -163,6 +163,7 @@ func (c *core) launchAnswered(l *launching, err error) {
 			}
 			c.log.Info().Str(keyApp, i.record.App).Str(keyTask, i.record.ID).Str(keyHost, i.record.Hostname).
 				Str(keyVersion, i.record.Version).Msg("task launched")
+			c.s.metrics.launched.Inc()
 		}
 	case errors.Is(err, master.ErrOutcomeUnknown):
 		c.log.Warn().Str(keyAgent, l.agent.id).Int(keyCount, len(l.instances)).AnErr(keyError, err).Msg("nobody knows whether tasks were launched; asking")

@@ -225,6 +225,7 @@ func (c *core) decline(a *agent, refuse time.Duration) {
 	}
 	a.offers = nil
 	c.offerState.declined = true
+	c.s.metrics.declined.Add(float64(len(ids)))
 	c.s.calls.addTo(offersLane, func(ctx context.Context) {
 		if err := c.s.mesos.Decline(ctx, ids, refuse); err != nil {
 			c.log.Debug().AnErr(keyError, err).Msg("offers not declined; the master withdraws them")

@@ -35,7 +35,10 @@ type Scheduler struct {
 	calls   *calls
 	core    *core
 	shown   *shown
-	events  *api.Events
+	metrics *metrics
+	// unreadable nodes of the state.
+	unreadable int
+	events     *api.Events
 }
 
 // Open takes the lead of a state and loads it; from then on reads are served.
@@ -59,7 +62,7 @@ func Open(ctx context.Context, config Config, store state.Store, client Mesos, k
 	}
 	s := &Scheduler{
 		config: config, log: log, mesos: client, journal: journal,
-		keys: make(map[string]ed25519.PublicKey), inbox: newInbox(), calls: newCalls(), shown: newShown(config),
+		keys: make(map[string]ed25519.PublicKey), inbox: newInbox(), metrics: newMetrics(), unreadable: len(snapshot.Corrupt), calls: newCalls(), shown: newShown(config),
 		events: api.NewEvents(),
 	}
 	var first state.Change

@@ -228,6 +228,7 @@ func (c *core) terminal(i *instance, status mesos.TaskStatus) {
 		// The master answers an ACCEPT with statuses before its 202 arrives.
 		i.stage = launched
 	}
+	c.s.metrics.ended.WithLabelValues(st.String()).Inc()
 	event := c.log.Info()
 	if !i.killing && st != mesos.TASK_FINISHED {
 		event = c.log.Warn()

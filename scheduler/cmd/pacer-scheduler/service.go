@@ -79,6 +79,7 @@ func (s *service) lead(ctx context.Context) error {
 		return err
 	}
 	handler := api.New(api.Config{Backend: lead, Log: s.log, Metrics: s.metrics, Access: s.guard, LocalOnly: s.guard == nil})
+	s.metrics.MustRegister(lead)
 	s.leads.Store(lead)
 	s.handler.Store(&handler)
 	return lead.Run(ctx)
