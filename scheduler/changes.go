@@ -329,7 +329,7 @@ func groupParts(parts []*part) [][]*part {
 	for _, p := range parts {
 		// Keys are about as long as paths and versions; the old definition is
 		// as large as the new one.
-		mine := 2*len(p.body) + 4*len(p.id) + 200*(1+len(p.kill))
+		mine := 2*len(p.body) + 4*len(p.id) + 200 + state.MaxChunk*min(len(p.kill), maxKillsStored/2)
 		if n := len(p.dropped); p.next == nil {
 			n += len(p.service.versions)
 			mine += n * (len(p.id) + 50)
@@ -362,7 +362,7 @@ func (c *core) write(change *state.Change, p *part) {
 	change.PutApp(state.App{
 		Path: p.id, Definition: state.Definition{Version: p.next.Version.String(), Body: p.body}, Deployment: p.deployment,
 	})
-	for _, i := range p.kill {
+	for _, i := range p.kill[:min(len(p.kill), maxKillsStored/2)] {
 		i.writeKill(change, killedAndScaled)
 	}
 }
@@ -428,8 +428,14 @@ func (c *core) become(p *part) {
 	v.lastDeploymentFailure = nil
 	v.kind, v.finishing = p.kind, false
 	c.setDeployment(v, p.deployment)
-	for _, i := range p.kill {
-		c.killWritten(i, killedAndScaled)
+	for n, i := range p.kill {
+		if n < maxKillsStored/2 {
+			c.killWritten(i, killedAndScaled)
+		} else {
+			// Stored in writes of their own. After a crash before that, others
+			// may be chosen: no more and no fewer.
+			c.kill(i, killedAndScaled)
+		}
 	}
 	c.touch(v)
 }

@@ -112,6 +112,11 @@ type Times struct {
 	// TombstoneAge is after how long a deleted app is forgotten, three weeks by
 	// default: Mesos remembers lost agents for two.
 	TombstoneAge time.Duration
+	// EndDelay is how long the end of a task may wait to be stored together
+	// with the launch of the next one, 1.5 s by default: a little more than
+	// Mesos takes to offer what has become free. The status is acknowledged
+	// after that; Mesos repeats it only after 10 s.
+	EndDelay time.Duration
 	// StoreRetry is after how long a failed write is tried again, 1 s by
 	// default.
 	StoreRetry time.Duration
@@ -137,6 +142,7 @@ func DefaultConfig() Config {
 			RefuseUnfit:       5 * time.Second,
 			AvoidAgent:        10 * time.Second,
 			TombstoneAge:      21 * 24 * time.Hour,
+			EndDelay:          1500 * time.Millisecond,
 			StoreRetry:        time.Second,
 			TokenExpiry:       identity.DefaultExpiry,
 		},

@@ -56,6 +56,7 @@ type core struct {
 	watching   bool
 	offerState offerState
 	kills      kills
+	ends       ends
 
 	// dirty services have to be looked at again, stale ones shown anew.
 	dirty, stale map[*service]struct{}

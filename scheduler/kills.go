@@ -92,6 +92,10 @@ func (c *core) killWritten(i *instance, reason string) {
 	c.log.Info().Str(keyApp, record.App).Str(keyTask, record.ID).Str(keyHost, record.Hostname).Str(keyReason, reason).Msg("task is to be killed")
 }
 
+// maxKillsStored is how many intents one transaction carries: each may be in a
+// chunk of its own.
+const maxKillsStored = state.MaxBatch / state.MaxChunk / 2
+
 // killTasks kills tasks that an API call names; their apps replace them.
 func (c *core) killTasks(ids []string, wipe bool, to chan<- result) {
 	const reason = "killed through the API"
@@ -103,7 +107,7 @@ func (c *core) killTasks(ids []string, wipe bool, to chan<- result) {
 	}
 	waiting := 0
 	var failed error
-	for group := range slices.Chunk(chosen, maxPerAccept) {
+	for group := range slices.Chunk(chosen, maxKillsStored) {
 		waiting++
 		var change state.Change
 		for _, i := range group {

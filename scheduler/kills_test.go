@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"pacer/scheduler/api"
+	"pacer/scheduler/app"
 	"pacer/scheduler/state/statetest"
 )
 
@@ -44,6 +45,55 @@ func TestKill_IsReplacedUnlessScaled(t *testing.T) {
 		for _, task := range status.Tasks {
 			if slices.Contains(gone, task.ID) {
 				t.Errorf("%s was to go", task.ID)
+			}
+		}
+	})
+}
+
+// Thousands of tasks at once are no more than the store takes.
+func TestKill_Many(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		world := newCluster(t, 20)
+		for _, a := range world.agents {
+			a.cpus = 1000_000
+		}
+		l := start(t, testConfig(), new(statetest.Memory), world)
+		one := func(a *app.App) { a.Ports = nil }
+		for n := range 20 { // so that records of an app are in many chunks
+			l.put(web("/a", 60*(n+1), one))
+			l.put(web("/b", 40*(n+1), one))
+			l.settle()
+		}
+		status := l.status("/a")
+		var all []string
+		for _, task := range status.Tasks {
+			all = append(all, task.ID)
+		}
+		if err := l.Kill(t.Context(), all[:600], false); err != nil {
+			t.Fatal(err)
+		}
+		l.settle()
+		time.Sleep(time.Minute)
+		status = l.status("/a")
+		if status.Counts.Healthy != 1200 {
+			t.Fatalf("after the kill: %+v", status.Counts)
+		}
+		all = nil
+		for _, task := range status.Tasks {
+			all = append(all, task.ID)
+		}
+		next := status.App.Clone()
+		next.Instances = 200
+		if _, err := l.Change(t.Context(), []api.Edit{{ID: "/a", Replaces: status.App.Version, Next: next, Kill: all[:1000]}}, api.ChangeOptions{}); err != nil {
+			t.Fatal(err)
+		}
+		l.settle()
+		time.Sleep(time.Minute)
+		synctest.Wait()
+		left := l.status("/a").Tasks
+		for n, task := range left {
+			if len(left) != 200 || task.ID != all[1000+n] {
+				t.Fatalf("%d are left, number %d is %s", len(left), n, task.ID)
 			}
 		}
 	})

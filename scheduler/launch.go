@@ -86,7 +86,11 @@ func (c *core) launch(a *agent, launches []placement.Launch, starting []placemen
 		c.adopt(i)
 	}
 	a.accepting = true
-	c.submit(&change, func(err error) { c.launchStored(l, err) })
+	ended := c.ends.take(&change)
+	c.submit(&change, func(err error) {
+		c.endsStored(ended, err)
+		c.launchStored(l, err)
+	})
 }
 
 // adopt makes an instance part of its service.

@@ -200,7 +200,6 @@ func (c *core) storeAdopted(adopted []*instance, then func()) {
 	for _, i := range adopted {
 		c.log.Info().Str(keyApp, i.record.App).Str(keyTask, i.record.ID).Str(keyHost, i.record.Hostname).
 			Str(keyVersion, i.record.Version).Msg("unknown task is adopted")
-		c.s.metrics.adopted.Inc()
 		change.PutTask(i.record)
 		tasks = append(tasks, master.Task{ID: i.record.ID, AgentID: i.record.AgentID})
 	}

@@ -296,21 +296,7 @@ func (c *core) end(i *instance, status mesos.TaskStatus) {
 	i.service.remove(i)
 	c.touch(i.service)
 	c.leave(i)
-	c.storeEnd(i, status)
-}
-
-func (c *core) storeEnd(i *instance, status mesos.TaskStatus) {
-	var change state.Change
-	change.DropTask(i.record.ID)
-	c.submit(&change, func(err error) {
-		if err != nil {
-			c.log.Warn().Str(keyTask, i.record.ID).AnErr(keyError, err).Msg("end of task not stored; trying again")
-			c.after(c.config.Times.StoreRetry, func() { c.storeEnd(i, status) })
-			return
-		}
-		delete(c.instances, i.record.ID)
-		c.acknowledge(status)
-	})
+	c.ends.add(c, ending{i, status})
 }
 
 // updatedStray takes a status of a task without a service.
