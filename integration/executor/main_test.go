@@ -18,7 +18,7 @@ import (
 )
 
 // serviceRole makes this test binary the service that tasks run.
-const serviceRole = "PACER_TEST_SERVICE"
+const serviceRole = "TEST_SERVICE"
 
 // binary is the executor, built once.
 var binary string

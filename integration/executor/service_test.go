@@ -111,6 +111,26 @@ func (c *cluster) file(id, name string) string {
 	return string(data)
 }
 
+func read(t testing.TB, name string) string {
+	t.Helper()
+	data, err := os.ReadFile(name)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return string(data)
+}
+
+func executable(t testing.TB) string {
+	t.Helper()
+	self, err := os.Executable()
+	if err != nil {
+		t.Fatal(err)
+	}
+	return self
+}
+
+func portText(port uint32) string { return strconv.FormatUint(uint64(port), 10) }
+
 // parent is the process id of the executor, which a task has printed.
 func (c *cluster) parent(id string) int {
 	c.t.Helper()
@@ -154,10 +174,7 @@ func seconds(s float64) *float64 { return &s }
 // service is the test's own binary as a task with a health check.
 func (c *cluster) service(id string, variables map[string]string, labels ...string) mesos.TaskInfo {
 	c.t.Helper()
-	self, err := os.Executable()
-	if err != nil {
-		c.t.Fatal(err)
-	}
+	self := executable(c.t)
 	port := c.port(0)
 	p := &payload.Task{App: "/shop/cart", Command: &payload.Command{Argv: []string{self}}, Environment: []*payload.Variable{{Name: serviceRole, Value: "1"}}, Shard: -1}
 	for name, value := range variables {
