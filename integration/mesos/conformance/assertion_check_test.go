@@ -245,26 +245,49 @@ const sleeper = "exec sleep 1000"
 // pacerExecutor is the ExecutorID of Pacer's executor in these tests.
 const pacerExecutor = "pacer"
 
-// pacer is the executor's program, built when it is needed.
-var pacer struct {
-	sync.Once
-	built binaries.Built
-	err   error
+// pacer is the executor's program.
+var pacer program
+
+// program is built when it is needed for the first time.
+type program struct {
+	mu    sync.Mutex
+	built *binaries.Built
+}
+
+func (p *program) path() (string, error) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.built == nil {
+		built, err := binaries.Build(binaries.Executor)
+		if err != nil {
+			return "", err
+		}
+		p.built = &built
+	}
+	return p.built.Path(binaries.Executor), nil
+}
+
+func (p *program) remove() {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.built != nil {
+		p.built.Remove()
+		p.built = nil
+	}
 }
 
 // pacerTask is a shell command as a task of Pacer's executor.
 func (f *framework) pacerTask(id, command string, changes ...func(*mesos.TaskInfo)) mesos.TaskInfo {
 	w := f.world
 	w.Helper()
-	pacer.Do(func() { pacer.built, pacer.err = binaries.Build(binaries.Executor) })
-	w.must(pacer.err)
+	path, err := pacer.path()
+	w.must(err)
 	data, err := payload.Encode(&payload.Task{App: "/conformance", Command: &payload.Command{Shell: command}})
 	w.must(err)
 	return f.task(id, pacerExecutor, append([]func(*mesos.TaskInfo){func(t *mesos.TaskInfo) {
 		t.Data = data
 		quick(t)
 		c := t.Executor.Command
-		path := pacer.built.Path(binaries.Executor)
 		if w.real() {
 			w.serve(binaries.Executor, path)
 			c.URIs = []mesos.CommandInfo_URI{{Value: w.web.URL + "/" + binaries.Executor, Executable: pointer(true)}}

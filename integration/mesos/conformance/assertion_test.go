@@ -71,7 +71,7 @@ func TestAssertions(t *testing.T) {
 	if os.Getenv(masterVariable) == "" {
 		t.Parallel()
 	}
-	t.Cleanup(func() { pacer.built.Remove() })
+	t.Cleanup(pacer.remove)
 	all := assertions()
 	slices.SortStableFunc(all, func(a, b assertion) int {
 		switch {
