@@ -13,7 +13,7 @@ import (
 const maxEnds = 50
 
 // ends are tasks that have ended in memory, and still have to in the store.
-// They wait a little: in a rolling change the launch of the next instance
+// In a rolling change they wait a little: the launch of the next instance
 // follows, and one write carries both.
 type ends struct{ waiting []ending }
 

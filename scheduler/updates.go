@@ -297,6 +297,9 @@ func (c *core) end(i *instance, status mesos.TaskStatus) {
 	c.touch(i.service)
 	c.leave(i)
 	c.ends.add(c, ending{i, status})
+	if v := i.service; v.deleted || v.deployment == nil || v.kind != api.RestartApplication {
+		c.storeEnds() // no launch is to follow
+	}
 }
 
 // updatedStray takes a status of a task without a service.
