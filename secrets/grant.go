@@ -31,7 +31,7 @@ type Grant struct {
 	closed  bool
 	timers  []*timer
 	leases  []*lease
-	digests map[string]digest
+	values  []known
 	pending *Change // is collected until it is announced
 }
 
@@ -97,7 +97,7 @@ func (k *Keeper) Acquire(ctx context.Context, id Identity, d Declarations, waiti
 	if err != nil {
 		return nil, err
 	}
-	g := &Grant{keeper: k, id: id, declared: d, session: session, digests: map[string]digest{}}
+	g := &Grant{keeper: k, id: id, declared: d, session: session}
 	g.ctx, g.cancel = context.WithCancel(k.ctx)
 	found, err := read(ctx, session, d.locations())
 	for where, content := range found {
@@ -119,8 +119,9 @@ func (k *Keeper) Acquire(ctx context.Context, id Identity, d Declarations, waiti
 	slices.SortFunc(g.leases, func(a, b *lease) int { return strings.Compare(a.where.path, b.where.path) })
 	g.changes = make(chan Change, 1)
 	for name, value := range g.Bundle.all() {
-		g.digests[name] = k.digest(value)
+		g.values = append(g.values, known{name, k.digest(value)})
 	}
+	g.values = slices.Clip(g.values)
 	k.keep(g)
 	return g, nil
 }
@@ -166,8 +167,7 @@ func (g *Grant) took(found map[location]Content) error {
 	defer k.mu.Unlock()
 	var change Change
 	for name, value := range b.all() {
-		if d := k.digest(value); g.digests[name] != d {
-			g.digests[name] = d
+		if g.learn(known{name, k.digest(value)}) {
 			change.Names = append(change.Names, strings.TrimPrefix(name, filePrefix))
 			if strings.HasPrefix(name, filePrefix) {
 				change.Files = append(change.Files, value)
@@ -188,6 +188,26 @@ func (g *Grant) took(found map[location]Content) error {
 	g.pending = &change
 	k.schedule(g, time.Now().Add(settleTime), func(context.Context) { g.announce() })
 	return nil
+}
+
+// known is what the task has, by the name that Bundle.all gives it. A slice of
+// them is a tenth of a map for the few that a task has.
+type known struct {
+	name string
+	digest
+}
+
+// learn notes a value, and reports whether it is another one than before. The
+// caller holds the keeper's mutex.
+func (g *Grant) learn(value known) (changed bool) {
+	i := slices.IndexFunc(g.values, func(have known) bool { return have.name == value.name })
+	if i < 0 {
+		g.values = append(g.values, value)
+		return true
+	}
+	changed = g.values[i] != value
+	g.values[i] = value
+	return changed
 }
 
 // settleTime is how long changes are collected, so that a task is signalled

@@ -2,6 +2,7 @@ package secrets
 
 import (
 	"fmt"
+	"runtime"
 	"slices"
 	"strings"
 	"sync"
@@ -120,4 +121,56 @@ func BenchmarkIdle(b *testing.B) {
 	if strings.Contains(s.log.String(), "warn") {
 		b.Error(s.log)
 	}
+}
+
+// BenchmarkLeases500 is what 500 tasks with a lease each cost the executor while
+// nothing is due: their sessions, logins and timers.
+func BenchmarkLeases500(b *testing.B) {
+	s := newLeaseSite(b, "1h", "1h")
+	c := s.client(nil)
+	k := s.keeper(c)
+	d := declared(b, map[string]string{"secret.env.PASSWORD": "db/creds/web#password"})
+	const n = 500
+	measure := func() (bytes int64, goroutines int) {
+		c.Close() // idle connections, which are not the leases'
+		var m runtime.MemStats
+		for range 3 { // pools are emptied by the second
+			runtime.GC()
+		}
+		runtime.ReadMemStats(&m)
+		return int64(m.HeapAlloc), runtime.NumGoroutine()
+	}
+	ids := make([]secrets.Identity, n)
+	for i := range ids {
+		ids[i] = s.task("web")
+	}
+	for b.Loop() {
+		// The first fills caches.
+		if err := s.acquireAs(k, ids[0], d).Close(b.Context()); err != nil {
+			b.Fatal(err)
+		}
+		before, running := measure()
+		grants := make([]*secrets.Grant, n)
+		for i, id := range ids {
+			grants[i] = s.acquireAs(k, id, d)
+			grants[i].Bundle.Wipe()
+		}
+		bytes, goroutines := measure()
+		b.ReportMetric(float64(bytes-before)/1024, "KiB")
+		b.ReportMetric(float64(goroutines-running), "goroutines")
+		for _, g := range grants {
+			if err := g.Close(b.Context()); err != nil {
+				b.Fatal(err)
+			}
+		}
+	}
+}
+
+func (s *site) acquireAs(k *secrets.Keeper, id secrets.Identity, d secrets.Declarations) *secrets.Grant {
+	s.t.Helper()
+	g, err := k.Acquire(s.t.Context(), id, d, nil)
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	return g
 }

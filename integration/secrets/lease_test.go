@@ -74,6 +74,7 @@ func (s *site) acquire(k *secrets.Keeper, id secrets.Identity, labels map[string
 }
 
 func TestLease_IsRenewedAndRevokedAtTheEnd(t *testing.T) {
+	t.Parallel()
 	s := newLeaseSite(t, "3s", "3s")
 	tokens := s.tokens()
 	g := s.acquire(s.keeper(s.client(nil)), s.task("web"), map[string]string{"secret.env.USER": "db/creds/web#username", "secret.env.PASSWORD": "db/creds/web#password"})
@@ -95,6 +96,7 @@ func TestLease_IsRenewedAndRevokedAtTheEnd(t *testing.T) {
 }
 
 func TestLease_ThatTheEngineDoesNotRenewIsReplaced(t *testing.T) {
+	t.Parallel()
 	s := newLeaseSite(t, "3s", "1m")
 	g := s.acquire(s.keeper(s.client(nil)), s.task("web"), map[string]string{"secret.file.password": "db/creds/web#password"})
 	defer g.Close(context.WithoutCancel(t.Context()))
@@ -113,6 +115,7 @@ func TestLease_ThatTheEngineDoesNotRenewIsReplaced(t *testing.T) {
 }
 
 func TestP9_LostTokenIsReplacedByAFreshIdentity(t *testing.T) {
+	t.Parallel()
 	s := newLeaseSite(t, "1h", "3s")
 	id := s.task("web")
 	asked := make(chan struct{}, 1)
@@ -153,6 +156,7 @@ func TestP9_LostTokenIsReplacedByAFreshIdentity(t *testing.T) {
 }
 
 func TestP9_SealedVaultHarmsNoLeaseAndLaunchesGoOn(t *testing.T) {
+	t.Parallel()
 	s := newLeaseSite(t, "6s", "20s")
 	s.put("secret/data/web/db", map[string]any{"password": "own"})
 	k := s.keeper(s.client(nil))

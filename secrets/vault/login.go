@@ -18,7 +18,8 @@ import (
 
 // login is a token of Vault's.
 type login struct {
-	client *api.Client // has the token
+	vault *Client
+	token secrets.Secret
 	// revocable says that the token was made for us and can be given back.
 	revocable bool
 
@@ -47,16 +48,22 @@ func (l *login) prolonged(life secrets.Lease) {
 	l.life, l.since = life, time.Now()
 }
 
-func (c *Client) newLogin(token string, life secrets.Lease, revocable bool) (*login, error) {
-	client, err := c.api.Clone()
+func (c *Client) newLogin(token string, life secrets.Lease, revocable bool) *login {
+	return &login{vault: c, token: secrets.NewSecret([]byte(token)), life: life, since: time.Now(), revocable: revocable}
+}
+
+// do makes a request with the token. The library's client for it lives no
+// longer: hundreds of them would cost more than all leases.
+func (l *login) do(request func(client *api.Client) error) error {
+	client, err := l.vault.api.Clone()
 	if err != nil {
-		return nil, &Error{Op: "log in", Problem: "the Vault library cannot copy its client"}
+		return err
 	}
-	client.SetToken(token)
-	if c.config.Namespace != "" {
-		client.SetNamespace(c.config.Namespace)
+	client.SetToken(string(l.token.Reveal()))
+	if namespace := l.vault.config.Namespace; namespace != "" {
+		client.SetNamespace(namespace)
 	}
-	return &login{client: client, life: life, since: time.Now(), revocable: revocable}, nil
+	return request(client)
 }
 
 // revoke gives a token back, and with it all of its leases. It asks once.
@@ -64,7 +71,9 @@ func (c *Client) revoke(ctx context.Context, l *login) error {
 	if l == nil || !l.revocable {
 		return nil
 	}
-	return c.once(ctx, func(ctx context.Context) error { return l.client.Auth().Token().RevokeSelfWithContext(ctx, "") })
+	return c.once(ctx, func(ctx context.Context) error {
+		return l.do(func(client *api.Client) error { return client.Auth().Token().RevokeSelfWithContext(ctx, "") })
+	})
 }
 
 // once makes a request that is not worth waiting for a Vault that cannot answer.
@@ -85,7 +94,7 @@ func (c *Client) logIn(ctx context.Context, token secrets.Secret, waiting func(s
 		if err != nil {
 			return nil, err
 		}
-		return c.newLogin(token, secrets.Lease{}, false)
+		return c.newLogin(token, secrets.Lease{}, false), nil
 	case AuthAppRole:
 		roleID, err := credential(op, EnvRoleIDFile, c.config.RoleIDFile)
 		if err != nil {
@@ -121,7 +130,7 @@ func (c *Client) ask(ctx context.Context, op string, waiting func(string), data 
 	auth := answer.Auth
 	// Batch tokens have no accessor; they cannot be revoked and end by
 	// themselves.
-	return c.newLogin(auth.ClientToken, secrets.Lease{Duration: seconds(auth.LeaseDuration), Renewable: auth.Renewable}, auth.Accessor != "")
+	return c.newLogin(auth.ClientToken, secrets.Lease{Duration: seconds(auth.LeaseDuration), Renewable: auth.Renewable}, auth.Accessor != ""), nil
 }
 
 func seconds(n int) time.Duration { return time.Duration(n) * time.Second }
@@ -178,11 +187,10 @@ func (c *Client) secretID(ctx context.Context, op string, waiting func(string)) 
 	unwrapping, cancel := context.WithTimeout(ctx, c.config.Timeout)
 	defer cancel()
 	// The library makes the wrapping token the client's own.
-	own, err := c.newLogin(word, secrets.Lease{}, false)
-	if err != nil {
-		return "", err
-	}
-	answer, err = own.client.Logical().UnwrapWithContext(unwrapping, word)
+	err = c.newLogin(word, secrets.Lease{}, false).do(func(client *api.Client) (err error) {
+		answer, err = client.Logical().UnwrapWithContext(unwrapping, word)
+		return err
+	})
 	if status := statusOf(err); status == http.StatusBadRequest || status == http.StatusForbidden || status == http.StatusNotFound {
 		return "", alarm(spent, status)
 	}

@@ -207,9 +207,11 @@ const sureTime = time.Minute
 func (s *session) get(ctx context.Context, op, path string, query map[string][]string, shared bool) (answer *api.Secret, err error) {
 	used, err := s.login(ctx, shared, nil)
 	for err == nil {
-		err = s.client.do(ctx, op, s.waiting, func(ctx context.Context) (err error) {
-			answer, err = used.client.Logical().ReadWithDataWithContext(ctx, path, query)
-			return err
+		err = s.client.do(ctx, op, s.waiting, func(ctx context.Context) error {
+			return used.do(func(client *api.Client) (err error) {
+				answer, err = client.Logical().ReadWithDataWithContext(ctx, path, query)
+				return err
+			})
 		})
 		if statusOf(err) != http.StatusForbidden || !s.hasEnded(ctx, used) {
 			return answer, err
@@ -229,8 +231,10 @@ func (s *session) hasEnded(ctx context.Context, used *login) bool {
 		return false
 	}
 	err := s.client.do(ctx, "look up the token", s.waiting, func(ctx context.Context) error {
-		_, err := used.client.Auth().Token().LookupSelfWithContext(ctx)
-		return err
+		return used.do(func(client *api.Client) error {
+			_, err := client.Auth().Token().LookupSelfWithContext(ctx)
+			return err
+		})
 	})
 	return statusOf(err) == http.StatusForbidden
 }
@@ -334,9 +338,11 @@ func (s *session) RenewLogin(ctx context.Context) (secrets.Lease, error) {
 			continue
 		}
 		var answer *api.Secret
-		err := s.client.do(ctx, op, s.waiting, func(ctx context.Context) (err error) {
-			answer, err = l.client.Auth().Token().RenewSelfWithContext(ctx, 0)
-			return err
+		err := s.client.do(ctx, op, s.waiting, func(ctx context.Context) error {
+			return l.do(func(client *api.Client) (err error) {
+				answer, err = client.Auth().Token().RenewSelfWithContext(ctx, 0)
+				return err
+			})
 		})
 		switch status := statusOf(err); {
 		case err == nil && answer != nil && answer.Auth != nil && answer.Auth.LeaseDuration > 0:
@@ -375,9 +381,11 @@ func (s *session) Renew(ctx context.Context, lease secrets.Lease) (secrets.Lease
 	own := s.own
 	s.mu.Unlock()
 	var answer *api.Secret
-	err := s.client.do(ctx, op, s.waiting, func(ctx context.Context) (err error) {
-		answer, err = own.client.Sys().RenewWithContext(ctx, lease.ID, 0)
-		return err
+	err := s.client.do(ctx, op, s.waiting, func(ctx context.Context) error {
+		return own.do(func(client *api.Client) (err error) {
+			answer, err = client.Sys().RenewWithContext(ctx, lease.ID, 0)
+			return err
+		})
 	})
 	if err == nil && answer == nil {
 		return secrets.Lease{}, &Error{Op: op, Problem: "the answer holds no lease: is " + EnvAddress + " a Vault server?"}
@@ -389,8 +397,10 @@ func (s *session) Renew(ctx context.Context, lease secrets.Lease) (secrets.Lease
 	// not renew it this time.
 	if status := statusOf(err); status >= 400 && status < 500 {
 		lookup := s.client.do(ctx, op, s.waiting, func(ctx context.Context) error {
-			_, err := own.client.Sys().LookupWithContext(ctx, lease.ID)
-			return err
+			return own.do(func(client *api.Client) error {
+				_, err := client.Sys().LookupWithContext(ctx, lease.ID)
+				return err
+			})
 		})
 		if status := statusOf(lookup); status >= 400 && status < 500 {
 			return secrets.Lease{}, &Error{Op: op, Status: status, Problem: "the lease has ended", ended: true}
@@ -407,7 +417,9 @@ func (s *session) Revoke(ctx context.Context, lease secrets.Lease) error {
 	if own == nil || own.revocable {
 		return nil // ends with the login
 	}
-	if err := s.client.once(ctx, func(ctx context.Context) error { return own.client.Sys().RevokeWithContext(ctx, lease.ID) }); err != nil {
+	if err := s.client.once(ctx, func(ctx context.Context) error {
+		return own.do(func(client *api.Client) error { return client.Sys().RevokeWithContext(ctx, lease.ID) })
+	}); err != nil {
 		return s.noted("revoke a lease", err)
 	}
 	return nil
