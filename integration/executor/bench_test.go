@@ -93,3 +93,75 @@ func BenchmarkMemory(b *testing.B) {
 		c.Must(&scheduler.Call{Type: scheduler.Call_TEARDOWN})
 	}
 }
+
+// BenchmarkOutput has one task write 100 MB/s for 5 s: by how much that raises
+// the executor's share of memory (budget 8 MiB), what it costs of a core, and
+// how much arrives.
+func BenchmarkOutput(b *testing.B) {
+	const seconds, rate = 5, 100
+	for b.Loop() {
+		c := newCluster(b, map[string]string{"PACER_LOG_MIB": "16", "PACER_LOG_FILES": "1"})
+		c.Accept(0, c.offers, probe.Launch(c.task("idle", &payload.Task{Command: &payload.Command{Shell: "echo $PPID; exec sleep 600"}}, small)))
+		c.want(mesos.TASK_STARTING)
+		c.want(mesos.TASK_RUNNING)
+		pid := c.parent("idle")
+		time.Sleep(time.Second) // what starting took is given back
+		before, cpu := proportional(b, pid), processorTime(b, pid)
+		c.offers = c.Offers()
+		task := &payload.Task{Command: &payload.Command{Argv: []string{executable(b)}},
+			Environment: []*payload.Variable{{Name: serviceRole, Value: fmt.Sprintf("write %d MB/s for %d s", rate, seconds)}}}
+		c.Accept(3600, c.offers, probe.Launch(c.task("writes", task, small)))
+		c.want(mesos.TASK_STARTING)
+		c.want(mesos.TASK_RUNNING)
+		most := before
+		for end := time.Now().Add((seconds - 1) * time.Second); time.Now().Before(end); time.Sleep(50 * time.Millisecond) {
+			most = max(most, proportional(b, pid))
+		}
+		c.want(mesos.TASK_FINISHED)
+		used := processorTime(b, pid) - cpu
+		b.ReportMetric(most-before, "more-MiB")
+		b.ReportMetric(100*used.Seconds()/seconds, "%core")
+		var wrote float64
+		if _, err := fmt.Sscan(c.file("writes", "stderr"), &wrote); err != nil {
+			b.Fatal(err)
+		}
+		b.ReportMetric(wrote/1e6/seconds, "MB/s")
+		c.Must(&scheduler.Call{Type: scheduler.Call_TEARDOWN})
+	}
+	b.ReportMetric(0, "ns/op")
+}
+
+// processorTime is what a process has used so far.
+func processorTime(b *testing.B, pid int) time.Duration {
+	b.Helper()
+	stat, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
+	if err != nil {
+		b.Fatal(err)
+	}
+	_, rest, _ := strings.Cut(string(stat), ") ")
+	fields := strings.Fields(rest)
+	var ticks int
+	for _, field := range fields[11:13] { // utime and stime, proc(5)
+		n, err := strconv.Atoi(field)
+		if err != nil {
+			b.Fatal(err)
+		}
+		ticks += n
+	}
+	const perSecond = 100 // USER_HZ on every architecture that Mesos runs on
+	return time.Duration(ticks) * time.Second / perSecond
+}
+
+// BenchmarkSubscribe is the time from the start of the program until it is
+// subscribed, with Vault, ZooKeeper and Consul out of reach; budget 1 s.
+func BenchmarkSubscribe(b *testing.B) {
+	address := freeAddress(b)
+	for b.Loop() {
+		c := newCluster(b, map[string]string{"PACER_ZK": "zk://" + address + "/x", "PACER_CONSUL": "http://" + address, "VAULT_ADDR": "http://" + address})
+		c.Accept(0, c.offers, probe.Launch(c.task("a", &payload.Task{Command: &payload.Command{Shell: "exec sleep 600"}}, small)))
+		c.want(mesos.TASK_STARTING)
+		b.ReportMetric(float64(c.moment("subscribed").Sub(c.moment("pacer-executor starts")).Milliseconds()), "ms/subscribe")
+		c.Must(&scheduler.Call{Type: scheduler.Call_TEARDOWN})
+	}
+	b.ReportMetric(0, "ns/op")
+}

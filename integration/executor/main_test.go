@@ -1,6 +1,7 @@
 package executor_test
 
 import (
+	"bytes"
 	"context"
 	"fmt"
 	"net"
@@ -24,8 +25,12 @@ const serviceRole = "TEST_SERVICE"
 var binary string
 
 func TestMain(m *testing.M) {
-	if os.Getenv(serviceRole) != "" {
-		if err := serve(); err != nil {
+	if role := os.Getenv(serviceRole); role != "" {
+		play := serve
+		if strings.HasPrefix(role, "write ") {
+			play = write
+		}
+		if err := play(); err != nil {
 			fmt.Fprintln(os.Stderr, err)
 			os.Exit(1)
 		}
@@ -54,6 +59,25 @@ func buildAndRun(m *testing.M) int {
 		return 1
 	}
 	return m.Run()
+}
+
+// write is a task that writes lines at a rate, and says how many bytes it could.
+func write() error {
+	var rate, seconds int
+	if _, err := fmt.Sscanf(os.Getenv(serviceRole), "write %d MB/s for %d s", &rate, &seconds); err != nil {
+		return err
+	}
+	block := bytes.Repeat(append(bytes.Repeat([]byte("x"), 99), '\n'), 100)
+	sent := 0
+	for start := time.Now(); time.Since(start) < time.Duration(seconds)*time.Second; time.Sleep(time.Millisecond) {
+		for ; float64(sent) < time.Since(start).Seconds()*float64(rate)*1e6; sent += len(block) {
+			if _, err := os.Stdout.Write(block); err != nil {
+				return err
+			}
+		}
+	}
+	fmt.Fprintln(os.Stderr, sent)
+	return nil
 }
 
 // serve is a service that finishes its requests after SIGTERM. When that comes

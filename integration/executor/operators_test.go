@@ -50,6 +50,21 @@ func (c *cluster) logged(message string) []map[string]any {
 	return found
 }
 
+// moment is when a message was first logged.
+func (c *cluster) moment(message string) time.Time {
+	c.t.Helper()
+	lines := c.logged(message)
+	if len(lines) == 0 {
+		c.t.Fatalf("%q is not in the log", message)
+	}
+	text, _ := lines[0]["time"].(string)
+	at, err := time.Parse(time.RFC3339Nano, text)
+	if err != nil {
+		c.t.Fatal(err)
+	}
+	return at
+}
+
 // freeAddress is one where nobody listens, for now.
 func freeAddress(t testing.TB) string {
 	t.Helper()
@@ -140,18 +155,7 @@ func TestStart_TakesNoSecondWithoutVaultZooKeeperAndConsul(t *testing.T) {
 			c.Accept(0, c.offers, probe.Launch(c.task("a", &payload.Task{Command: &payload.Command{Shell: "exec sleep 600"}}, nil)))
 			c.want(mesos.TASK_STARTING)
 			c.want(mesos.TASK_RUNNING)
-			moment := func(message string) time.Time {
-				lines := c.logged(message)
-				if len(lines) == 0 {
-					t.Fatalf("%q is not in the log", message)
-				}
-				at, err := time.Parse(time.RFC3339Nano, lines[0]["time"].(string))
-				if err != nil {
-					t.Fatal(err)
-				}
-				return at
-			}
-			if took := moment("subscribed").Sub(moment("pacer-executor starts")); took > time.Second {
+			if took := c.moment("subscribed").Sub(c.moment("pacer-executor starts")); took > time.Second {
 				t.Errorf("from the start to the subscription it takes %v", took)
 			}
 		})
