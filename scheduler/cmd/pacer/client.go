@@ -3,12 +3,16 @@ package main
 import (
 	"bytes"
 	"context"
+	"crypto/tls"
+	"crypto/x509"
+	"encoding/base64"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
 	"net/http"
 	"net/url"
+	"os"
 	"strings"
 	"time"
 )
@@ -24,10 +28,53 @@ const (
 type client struct {
 	base *url.URL
 	http *http.Client
+	// authorization is the header of that name, or empty.
+	authorization string
 }
 
-func newClient(base *url.URL) *client {
-	return &client{base, &http.Client{Transport: http.DefaultTransport.(*http.Transport).Clone()}}
+func newClient(base *url.URL, authorization string, trusted *x509.CertPool) *client {
+	transport := http.DefaultTransport.(*http.Transport).Clone()
+	if trusted != nil {
+		transport.TLSClientConfig = &tls.Config{RootCAs: trusted, MinVersion: tls.VersionTLS12}
+	}
+	return &client{base: base, http: &http.Client{Transport: transport}, authorization: authorization}
+}
+
+// readCredentials is the header that a file of credentials stands for: Basic
+// for name:password, Bearer for a token, which has no colon.
+func readCredentials(path string) (string, error) {
+	if path == "" {
+		return "", nil
+	}
+	data, err := os.ReadFile(path)
+	if err != nil {
+		return "", misused("--credentials-file: %w", err)
+	}
+	text := strings.TrimRight(string(data), "\r\n")
+	switch {
+	case text == "" || strings.ContainsAny(text, "\r\n\x00"):
+		return "", misused("--credentials-file is %s: expected one line with a token or name:password", path)
+	case strings.Contains(text, ":"):
+		return "Basic " + base64.StdEncoding.EncodeToString([]byte(text)), nil
+	default:
+		return "Bearer " + text, nil
+	}
+}
+
+// readCA is the pool of a PEM file; nil means the system's.
+func readCA(path string) (*x509.CertPool, error) {
+	if path == "" {
+		return nil, nil
+	}
+	data, err := os.ReadFile(path)
+	if err != nil {
+		return nil, misused("--ca-file: %w", err)
+	}
+	pool := x509.NewCertPool()
+	if !pool.AppendCertsFromPEM(data) {
+		return nil, misused("--ca-file is %s: expected PEM with at least one certificate", path)
+	}
+	return pool, nil
 }
 
 func (c *client) close() { c.http.CloseIdleConnections() }
@@ -82,6 +129,9 @@ func (c *client) do(ctx context.Context, method, path string, query url.Values, 
 		return nil, err
 	}
 	request.Header.Set("Accept", "application/json")
+	if c.authorization != "" {
+		request.Header.Set("Authorization", c.authorization)
+	}
 	if body != nil {
 		request.Header.Set("Content-Type", "application/json")
 	}

@@ -25,9 +25,11 @@ const defaultURL = "http://127.0.0.1:8080"
 
 // commandLine is the grammar.
 type commandLine struct {
-	URL     string           `help:"Address of the scheduler's API ($$PACER_URL)." default:"${url}" placeholder:"URL"`
-	JSON    bool             `name:"json" help:"Print JSON instead of text."`
-	Version kong.VersionFlag `help:"Print the version and exit."`
+	URL         string           `help:"Address of the scheduler's API ($$PACER_URL)." default:"${url}" placeholder:"URL"`
+	Credentials string           `name:"credentials-file" help:"File with a bearer token or name:password ($$PACER_CREDENTIALS_FILE)." default:"${credentials}" placeholder:"FILE"`
+	CA          string           `name:"ca-file" help:"PEM file with the certificates that the API's is trusted by, instead of the system's ($$PACER_CA_FILE)." default:"${ca}" placeholder:"FILE"`
+	JSON        bool             `name:"json" help:"Print JSON instead of text."`
+	Version     kong.VersionFlag `help:"Print the version and exit."`
 
 	Apply  applyCommand  `cmd:"" help:"Create or change an app."`
 	List   listCommand   `cmd:"" help:"List all apps."`
@@ -88,7 +90,7 @@ func run(ctx context.Context, args []string, getenv func(string) string, stdin i
 	parser, err := kong.New(&line,
 		kong.Name("pacer"),
 		kong.Description("Runs services on Apache Mesos."),
-		kong.Vars{"version": version, "url": address},
+		kong.Vars{"version": version, "url": address, "credentials": getenv("PACER_CREDENTIALS_FILE"), "ca": getenv("PACER_CA_FILE")},
 		kong.Writers(stdout, stderr),
 		kong.Exit(func(int) { exited = true }), // after --help and --version
 	)
@@ -106,7 +108,15 @@ func run(ctx context.Context, args []string, getenv func(string) string, stdin i
 	if err != nil {
 		return err
 	}
-	api := newClient(base)
+	authorization, err := readCredentials(line.Credentials)
+	if err != nil {
+		return err
+	}
+	trusted, err := readCA(line.CA)
+	if err != nil {
+		return err
+	}
+	api := newClient(base, authorization, trusted)
 	defer api.close()
 	return command.Run(&session{ctx: ctx, api: api, json: line.JSON, stdin: stdin, stdout: stdout, stderr: stderr})
 }
