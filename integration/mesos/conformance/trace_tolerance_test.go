@@ -43,6 +43,8 @@ var commuting = []*tolerance{}
 
 // hasty lists lines after which times are not compared.
 var hasty = []*tolerance{
+	{scenario: "16-", line: 74, varies: true, why: "a session's timeout counts from the leader's death, or from the last thing that it said before"},
+	{scenario: "16b", line: 67, varies: true, why: "the same"},
 	{scenario: "17", line: 52, varies: true, why: "Mesos freezes a cgroup for more than a second before it kills what is in it"},
 	{scenario: "17", line: 77, varies: true, why: "the same after too much memory was used"},
 }
@@ -56,6 +58,8 @@ var unmodelled = regexp.MustCompile(`_revocable_|slave/gpus_|operations?[/_]|/ev
 var differing = []*tolerance{
 	{scenario: "02", line: 127, path: regexp.MustCompile(`^status$`), varies: true,
 		why: "a master takes a moment to notice that a scheduler has closed its stream"},
+	{scenario: "19", line: 32, path: regexp.MustCompile(`offered_resources$`), varies: true,
+		why: "the agent registers about that time"},
 	{scenario: "11", line: 326, path: regexp.MustCompile(`^status$`), varies: true,
 		why: "an ACKNOWLEDGE sent together with the TEARDOWN is handled before or after it"},
 	{path: regexp.MustCompile(`^(nofile_hard|signals\.CapEff|cgroup(\[\d+\])?)$`), varies: true,
