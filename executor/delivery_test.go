@@ -3,6 +3,7 @@ package executor
 import (
 	"context"
 	"errors"
+	"fmt"
 	"strings"
 	"sync"
 	"testing"
@@ -52,6 +53,49 @@ func TestChanges_ReachTheTaskAsItsLabelsAsk(t *testing.T) {
 				time.Sleep(time.Minute)
 				if all := s.trace(); !strings.Contains(all, "TASK_KILLED, revoke") {
 					t.Errorf("the lease is not given back: %s", all)
+				}
+			})
+		})
+	}
+}
+
+// TestSecrets_LaunchSaysWhatItWaitsForAndGivesUp: one status for each reason, at
+// most one in a minute, and the last reason at the end.
+func TestSecrets_LaunchSaysWhatItWaitsForAndGivesUp(t *testing.T) {
+	for _, tc := range []struct {
+		name        string
+		reason      func(n int) string
+		least, most int // statuses that say what is waited for
+		last        string
+	}{
+		{"one reason", func(int) string { return "Vault is sealed" }, 1, 1, "Vault is sealed"},
+		{"many reasons", func(n int) string { return fmt.Sprint("reason ", n) }, 14, 15, "reason 129"},
+	} {
+		t.Run(tc.name, func(t *testing.T) {
+			n := 0
+			s := &stage{secretsWait: func() string { n++; return tc.reason(n) }}
+			staged(t, s, nil, func(t *testing.T, e *Executor) {
+				e.Launch(taskInfo(t, "t.1", func(info *mesos.TaskInfo, _ *payload.Task) {
+					info.Labels = labelsFor("secret.env.A", "secret/db#password")
+				}))
+				time.Sleep(launchDeadline - time.Second)
+				said := 0
+				for _, status := range s.all() {
+					if status.GetState() != mesos.TASK_STARTING {
+						t.Errorf("%v before the deadline", status.GetState())
+					}
+					if strings.HasPrefix(status.GetMessage(), "waiting for ") {
+						said++
+					}
+				}
+				if said < tc.least || said > tc.most {
+					t.Errorf("%d statuses say what is waited for, want %d to %d", said, tc.least, tc.most)
+				}
+				time.Sleep(2 * time.Second)
+				end := s.last(t)
+				if end.GetState() != mesos.TASK_FAILED || !strings.Contains(end.GetMessage(), "15m0s") || !strings.Contains(end.GetMessage(), tc.last) ||
+					labelsOf(end.Labels)[payload.LabelFailure] != payload.FailureSecrets {
+					t.Errorf("%v %q %v", end.GetState(), end.GetMessage(), end.Labels)
 				}
 			})
 		})

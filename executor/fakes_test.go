@@ -37,6 +37,7 @@ type stage struct {
 	// What the parts do; all may be changed before the launch.
 	secretsAfter time.Duration
 	secretsErr   error
+	secretsWait  func() string // says for ever why it waits
 	lease        secrets.Lease // that each secret comes with
 	reads        int
 	startAfter   time.Duration
@@ -110,8 +111,14 @@ func (s *stage) Update(status mesos.TaskStatus) error {
 
 func (s *stage) Drain(context.Context) error { return nil }
 
-func (s *stage) Open(ctx context.Context, _ secrets.Identity, _ func(string)) (secrets.Session, error) {
+func (s *stage) Open(ctx context.Context, _ secrets.Identity, waiting func(string)) (secrets.Session, error) {
 	s.note("login")
+	for s.secretsWait != nil {
+		waiting(s.secretsWait())
+		if !sleep(ctx, 7*time.Second) {
+			return nil, ctx.Err()
+		}
+	}
 	if !sleep(ctx, s.secretsAfter) {
 		return nil, ctx.Err()
 	}
