@@ -333,3 +333,58 @@ func TestGuardScaleDown(t *testing.T) {
 		}
 	})
 }
+
+// TestP8_CancelAndFailoverAtEveryStep ends a batch at every second of it, goes
+// back or not, and stops the scheduler right after the answer: what was
+// answered is done by the next one, within the bounds.
+func TestP8_CancelAndFailoverAtEveryStep(t *testing.T) {
+	for _, force := range []bool{false, true} {
+		for second := range 14 {
+			synctest.Test(t, func(t *testing.T) {
+				memory, world := new(statetest.Memory), newCluster(t, 3)
+				l := start(t, testConfig(), memory, world)
+				ids := []string{"/a", "/b"}
+				var edits []api.Edit
+				for _, id := range ids {
+					first := l.put(web(id, 3, strategy(1, 0.34)))
+					edits = append(edits, api.Edit{ID: id, Next: web(id, 3, strategy(1, 0.34), version(2)), Replaces: first.Version})
+				}
+				l.settle()
+				batch, err := l.Change(t.Context(), edits, api.ChangeOptions{})
+				if err != nil {
+					t.Fatal(err)
+				}
+				time.Sleep(time.Duration(second) * time.Second)
+				synctest.Wait()
+				world.intercept(func(call string) error {
+					for _, id := range ids {
+						if healthy, alive := world.healthy(id); strings.HasPrefix(call, "KILL") && healthy < 3 || alive > 4 {
+							t.Errorf("second %d: %d of %s healthy, %d alive at %s", second, healthy, id, alive, call)
+						}
+					}
+					return nil
+				})
+				_, err = l.CancelDeployment(t.Context(), batch.DeploymentID, nil, force)
+				if errors.Is(err, api.ErrNotFound) {
+					return // it had ended
+				}
+				if err != nil {
+					t.Fatal(err)
+				}
+				l.end()
+				time.Sleep(3 * time.Second)
+				l = start(t, testConfig(), memory, world)
+				l.settle()
+				for _, id := range ids {
+					status := l.status(id)
+					if status.Counts.Healthy != 3 || world.count(id) != 3 {
+						t.Errorf("second %d: %s has %+v, %d live", second, id, status.Counts, world.count(id))
+					}
+					if back := len(status.App.Env) == 0; !force && len(world.living(id)) != 1 || force && back {
+						t.Errorf("second %d, force %v: %s is %s, alive %v", second, force, id, status.App.JSON(), world.living(id))
+					}
+				}
+			})
+		}
+	}
+}
