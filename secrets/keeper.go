@@ -31,6 +31,10 @@ const workers = 4
 // has its turn.
 const attempt = 15 * time.Second
 
+// loginAttempt bounds making another login, which may have to ask others for a
+// token: many tasks that wait for one must not keep the workers from leases.
+const loginAttempt = 5 * time.Second
+
 // Pauses between attempts that failed.
 const (
 	firstRetry = time.Second
@@ -376,7 +380,9 @@ func (k *Keeper) renewLogin(ctx context.Context, g *Grant, t *timer) {
 	again := err == nil && before.Renewable
 	if !before.Renewable || errors.Is(err, ErrEnded) {
 		k.log.Warn().Str(keyTask, g.id.Task).AnErr(keyError, err).Msg("login has ended or cannot be renewed; another is made")
-		err = g.session.Relogin(ctx)
+		asking, cancel := context.WithTimeout(ctx, loginAttempt)
+		err = g.session.Relogin(asking)
+		cancel()
 	}
 	k.mu.Lock()
 	defer k.mu.Unlock()
