@@ -101,7 +101,7 @@ var slowFetch = fetching(`{"value": "http://127.0.0.1:<web-port>/slow"}`)
 
 var scenarios = []*scenario{
 	{name: "01-scheduler-subscribe", heartbeats: true},
-	{name: "02-custom-executor"},
+	{name: "02-custom-executor", skip: needsRoot},
 	{
 		name: "03-shared-executor",
 		requests: map[int]func(map[string]any){
@@ -152,7 +152,7 @@ var scenarios = []*scenario{
 		},
 	},
 	{
-		name:  "11-accept-problems",
+		name: "11-accept-problems", skip: needsRoot,
 		given: map[string]string{"time-45": "-1"},
 		requests: map[int]func(map[string]any){
 			63:  set([]any{"probe", "exec", "127.0.0.1:<control-port>", "more"}, "command", "arguments"),
@@ -207,11 +207,11 @@ var scenarios = []*scenario{
 		},
 	},
 	{
-		name:    "18-operator-api",
+		name: "18-operator-api", skip: needsRoot,
 		given:   map[string]string{"port": "8080"},
 		targets: map[int]string{167: ""},
 	},
-	{name: "19-authentication-and-domain-socket"},
+	{name: "19-authentication-and-domain-socket", skip: needsRoot},
 	{name: "20-drain"},
 }
 
