@@ -50,7 +50,9 @@ integration: servers ## run the suites that need servers, the emulator or PACER_
 .PHONY: conformance
 conformance: ## hold the emulator, or the cluster of PACER_TEST_MASTER, to Mesos' recorded behaviour
 	@echo "run the conformance suites on $${PACER_TEST_MASTER:-the emulator}"
-	$(GO) test -count=1 -timeout 20m ./integration/mesos/conformance/...
+	@summary=$$(mktemp); trap 'rm -f "$$summary"' EXIT; status=0; \
+		PACER_CONFORMANCE_SUMMARY=$$summary $(GO) test -count=1 -timeout 20m ./integration/mesos/conformance/... || status=$$?; \
+		cat "$$summary"; exit $$status
 
 .PHONY: bench
 bench: servers ## run every benchmark, then print a table beside budgets and peers
