@@ -20,7 +20,8 @@ import (
 // Of two values for one name the later in this list wins:
 //
 //	PATH                                     below
-//	HOST, PORT, PORT0, PORTS, PORT_<NAME>    where the task is
+//	HOST, PORT, PORT0, PORTS, PORT_<NAME>,   where the task is
+//	PORT_<number>
 //	MARATHON_APP_*                           what the task is
 //	the app's own variables                  payload or TaskInfo.command
 //	MESOS_TASK_ID, MESOS_SANDBOX             facts that nobody overrides
@@ -51,6 +52,7 @@ func marathonEnvironment(info mesos.TaskInfo, task *payload.Task, host string, p
 	for i, p := range ports {
 		numbers[i] = strconv.Itoa(p.number)
 		env["PORT"+strconv.Itoa(i)] = numbers[i]
+		env["PORT_"+numbers[i]] = numbers[i]
 		if p.name != "" {
 			env["PORT_"+variableName(p.name)] = numbers[i]
 		}

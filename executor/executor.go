@@ -35,6 +35,7 @@ type Executor struct {
 	connection Connection
 	tasks      map[string]*task
 	over       chan struct{} // closed, and replaced, when a task has ended
+	oneTask    bool          // it ends with its only task
 	begun      int           // tasks ever launched
 	why        string        // the executor is ending, and why
 	endedBy    time.Time     // when the executor must have ended
@@ -56,6 +57,7 @@ func New(config Config, parts Parts, registries labels.Limits, log zerolog.Logge
 		metrics:    newMetrics(),
 		guard:      newGuard(log),
 		connection: Connection{State: ConnectionBegins, Since: time.Now()},
+		oneTask:    config.OneTask,
 		tasks:      map[string]*task{},
 		over:       make(chan struct{}),
 	}
@@ -163,14 +165,14 @@ func (e *Executor) launch(info mesos.TaskInfo, g *group) {
 		first = refuse{problem{class: payload.FailureInvalid, reason: mesos.REASON_TASK_INVALID.Enum(), text: oneLine(err)}}
 	case e.why != "":
 		first = refuse{problem{class: payload.FailureStart, reason: mesos.REASON_EXECUTOR_TERMINATED.Enum(), text: "not started: this executor is ending: " + e.why}}
-	case (e.config.OneTask || p.marathons) && e.begun > 0:
+	case (e.oneTask || p.marathons) && e.begun > 0:
 		first = refuse{problem{class: payload.FailureStart, text: fmt.Sprintf("not started: this executor runs one task only (%s)", EnvOneTask)}}
 	}
 	if e.parts.Scheduler != nil {
 		p.identity.Fresh = func(ctx context.Context) (secrets.Secret, error) { return e.tokens.fresh(ctx, id) }
 	}
 	if p.marathons && e.begun == 0 {
-		e.config.OneTask = true
+		e.oneTask = true
 	}
 	t := newTask(e.ctx, id, p, e.parts, e.metrics, e.guard, e.log)
 	t.log.Info().Str(keyApp, p.app).Msg("task received")
@@ -200,7 +202,7 @@ func (e *Executor) live(t *task, g *group) {
 	delete(e.tasks, t.id)
 	close(e.over)
 	e.over = make(chan struct{})
-	if e.config.OneTask && len(e.tasks) == 0 {
+	if e.oneTask && len(e.tasks) == 0 {
 		e.endLocked("its only task has ended")
 	}
 }
