@@ -1,6 +1,7 @@
 package scheduler
 
 import (
+	"fmt"
 	"maps"
 	"slices"
 
@@ -50,6 +51,7 @@ func describePayload(a *app.App, record *state.Task, token string) *payload.Task
 	if a.HealthCheck != nil && a.HealthCheck.MaxConsecutiveFailures == 0 {
 		p.Unhealthy = payload.UnhealthyPolicy_UNHEALTHY_POLICY_NEVER_KILL
 	}
+	p.Environment = servicePorts(a, record)
 	for _, name := range slices.Sorted(maps.Keys(a.Env)) {
 		p.Environment = append(p.Environment, &payload.Variable{Name: name, Value: a.Env[name]})
 	}
@@ -59,6 +61,19 @@ func describePayload(a *app.App, record *state.Task, token string) *payload.Task
 		})
 	}
 	return p
+}
+
+// servicePorts names the ports that a definition gives another number than the
+// instance has, as Marathon does: PORT_10000 for the definition's 10000. All
+// other variables for ports are the executor's to make.
+func servicePorts(a *app.App, record *state.Task) []*payload.Variable {
+	var variables []*payload.Variable
+	for n, number := range record.Ports {
+		if declared := a.Ports[n].Number; declared != 0 && uint32(declared) != number {
+			variables = append(variables, &payload.Variable{Name: fmt.Sprintf("PORT_%d", declared), Value: fmt.Sprint(number)})
+		}
+	}
+	return variables
 }
 
 // taskLabels are the app's, unchanged, and the version by which a scheduler
