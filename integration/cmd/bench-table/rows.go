@@ -45,4 +45,13 @@ var rows = []row{
 	{what: "healthy -> visible in ZooKeeper, p99", pkg: "executor/registry/zookeeper", name: "Register", unit: "ms-found-p99", as: "ms",
 		budget: "50 ms", peer: "event bus: minutes"},
 	{what: "deregister -> not visible in ZooKeeper, p99", pkg: "executor/registry/zookeeper", name: "Register", unit: "ms-gone-p99", as: "ms", budget: "50 ms"},
+	{what: "API p99, 100 deployments, 1,500 apps, 10,000 tasks, 50 readers", pkg: "integration/api", name: "Deployments", unit: "api-p99-ms", as: "ms",
+		budget: "50 ms", peer: "Marathon with a secrets plugin: the leader dies at about 20 deployments"},
+	{what: "  event lag p99 beside it, 50 subscribers", pkg: "integration/api", name: "Deployments", unit: "event-lag-p99-ms", as: "ms", budget: "100 ms"},
+	{what: "  CPU of the scheduler beside it", pkg: "integration/api", name: "Deployments", unit: "cores", budget: "1 core"},
+	{what: "  until all 100 deployments have ended", pkg: "integration/api", name: "Deployments", unit: "s-until-all-ended", as: "s"},
+	{what: "API p99, 25 deployments, 1,000 apps with secrets, 20 readers", pkg: "integration/api", name: "PostMortem", unit: "api-p99-ms", as: "ms",
+		budget: "50 ms", peer: "Marathon's leader dies"},
+	{what: "all 1,500 apps with their 10,000 tasks, one reader", pkg: "integration/api", name: "ListAll", unit: "alone-ms", as: "ms", budget: "100 ms"},
+	{what: "  memory that 100 such readers at once add to the scheduler's peak", pkg: "integration/api", name: "ListAll", unit: "by-100-peak-MiB-more", as: "MiB", budget: "bounded"},
 }
