@@ -13,6 +13,7 @@ import (
 
 	"pacer/scheduler/api"
 	"pacer/scheduler/app"
+	"pacer/scheduler/deploy"
 	"pacer/scheduler/identity"
 	"pacer/scheduler/state"
 )
@@ -56,6 +57,7 @@ type core struct {
 	watching   bool
 	offerState offerState
 	kills      kills
+	brake      brake
 	ends       ends
 
 	// dirty services have to be looked at again, stale ones shown anew.
@@ -331,6 +333,10 @@ func (c *core) consider(v *service) {
 		reason := string(kill.Reason)
 		if v.deleted {
 			reason = "app deleted"
+		}
+		if kill.Reason == deploy.Unhealthy && !v.deleted && !c.brake.pass(c.now, len(c.instances)) {
+			c.hold(v)
+			continue
 		}
 		c.kill(c.instances[kill.ID], reason)
 	}
