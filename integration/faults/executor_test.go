@@ -319,7 +319,7 @@ func TestExecutor_AgentIsStopped(t *testing.T) {
 	if err := os.WriteFile(gate, nil, 0o644); err != nil {
 		t.Fatal(err)
 	}
-	// Longer than the executor waits for an answer.
+	// The length of the fault: longer than the executor waits for an answer.
 	time.Sleep(11 * time.Second)
 	x.node.Thaw()
 	x.until("b", "STARTING RUNNING FINISHED")

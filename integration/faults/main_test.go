@@ -5,6 +5,8 @@ import (
 	"os"
 	"testing"
 
+	"go.uber.org/goleak"
+
 	"pacer/integration/binaries"
 	"pacer/integration/zookeeper"
 )
@@ -12,9 +14,11 @@ import (
 // program is the executor's binary, built once.
 var program string
 
-func TestMain(m *testing.M) { os.Exit(buildAndRun(m)) }
+func TestMain(m *testing.M) { goleak.VerifyTestMain(suite{m}) }
 
-func buildAndRun(m *testing.M) int {
+type suite struct{ m *testing.M }
+
+func (s suite) Run() int {
 	built, err := binaries.Build(binaries.Executor)
 	if err != nil {
 		fmt.Fprintln(os.Stderr, err)
@@ -22,5 +26,5 @@ func buildAndRun(m *testing.M) int {
 	}
 	defer built.Remove()
 	program = built.Path(binaries.Executor)
-	return zookeeper.Main(m)
+	return zookeeper.Main(s.m)
 }

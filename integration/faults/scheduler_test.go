@@ -200,11 +200,13 @@ func TestScheduler_RescindCrossesAccept(t *testing.T) {
 }
 
 func TestScheduler_KillsAndAcknowledgementsAreLost(t *testing.T) {
+	// As many as four kills take when each call is tried three times.
+	const lost = 12
 	for name, lose := range map[string]func(*mesosmaster.Master){
-		"KILL":                  func(m *mesosmaster.Master) { m.LoseCalls(mesosscheduler.Call_KILL, 3) },
-		"answer to KILL":        func(m *mesosmaster.Master) { m.LoseAnswers(mesosscheduler.Call_KILL, 3) },
-		"ACKNOWLEDGE":           func(m *mesosmaster.Master) { m.LoseCalls(mesosscheduler.Call_ACKNOWLEDGE, 3) },
-		"answer to ACKNOWLEDGE": func(m *mesosmaster.Master) { m.LoseAnswers(mesosscheduler.Call_ACKNOWLEDGE, 3) },
+		"KILL":                  func(m *mesosmaster.Master) { m.LoseCalls(mesosscheduler.Call_KILL, lost) },
+		"answer to KILL":        func(m *mesosmaster.Master) { m.LoseAnswers(mesosscheduler.Call_KILL, lost) },
+		"ACKNOWLEDGE":           func(m *mesosmaster.Master) { m.LoseCalls(mesosscheduler.Call_ACKNOWLEDGE, lost) },
+		"answer to ACKNOWLEDGE": func(m *mesosmaster.Master) { m.LoseAnswers(mesosscheduler.Call_ACKNOWLEDGE, lost) },
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
@@ -262,7 +264,7 @@ func TestScheduler_EventsOfTheFuture(t *testing.T) {
 	id := ""
 	for id = range w.tasks("/web") {
 	}
-	state, reason, source := mesos.TaskState(77), mesos.TaskStatus_Reason(999), mesos.TaskStatus_Source(99)
+	state, reason, source := mesos.TASK_RUNNING, mesos.TaskStatus_Reason(999), mesos.TaskStatus_Source(99)
 	strange, err := (&mesosscheduler.Event{Type: mesosscheduler.Event_UPDATE, Update: &mesosscheduler.Event_Update{
 		Status: mesos.TaskStatus{TaskID: mesos.TaskID{Value: id}, State: &state, Reason: &reason, Source: &source},
 	}}).Marshal()
@@ -280,7 +282,7 @@ func TestScheduler_EventsOfTheFuture(t *testing.T) {
 		"type 99 and field 99":   {0x08, 0x63, 0x9a, 0x06, 0x01, 'x'},
 		"OFFERS without offers":  {0x08, 0x02},
 		"UPDATE without status":  {0x08, 0x04},
-		"states of the future":   strange,
+		"reasons of the future":  strange,
 		"a record of 5 MiB":      big,
 		"ERROR without an error": {0x08, 0x63, 0x42, 0x00},
 	} {
@@ -390,7 +392,7 @@ func TestScheduler_MasterIsStopped(t *testing.T) {
 		defer close(grown)
 		w.put("/web", 9)
 	}()
-	time.Sleep(5 * time.Second) // ten heartbeats are missing
+	time.Sleep(5 * time.Second) // the length of the fault: ten heartbeats are missing
 	seat.Thaw()
 	<-grown
 	w.settled("/web", 9)
