@@ -452,6 +452,7 @@ func TestAboutTheScheduler(t *testing.T) {
 	want(t, s.do("GET", "/health", ""), 200, `{"alive":true}`)
 	want(t, s.do("GET", "/ready", ""), 200, `{"ready":true}`)
 	want(t, s.do("GET", "/v2/leader", ""), 200, `{"leader":"127.0.0.1:8080"}`)
+	want(t, s.do("DELETE", "/v2/leader", ""), 409, `{"message":"This scheduler's state is its own: no other one could take the lead"}`)
 	want(t, s.do("GET", "/v2/plugins", ""), 200, `{"plugins":[]}`)
 	expect(t, "info.json", s.must("GET", "/v2/info", "").Body.Bytes())
 	if body := s.must("GET", "/metrics", "").Body.String(); !strings.Contains(body, `pacer_api_requests_total{method="GET",route="/ping",status="200"} 1`) {

@@ -35,6 +35,9 @@ type Config struct {
 	// Metrics is where the API's own metrics are registered, and what
 	// /metrics shows.
 	Metrics *prometheus.Registry
+	// Abdicate gives up the lead to another scheduler of the same state; nil
+	// where there can be none.
+	Abdicate func()
 	// Access decides who may do what; nil lets everybody do everything.
 	Access *access.Guard
 	// LocalOnly refuses requests whose Host header is not this machine's
@@ -56,6 +59,8 @@ type server struct {
 	metrics *metrics
 	access  *access.Guard
 	local   bool
+	// giveUp is Config.Abdicate.
+	giveUp func()
 	// life tells ETags of this process from those of others.
 	life    string
 	streams atomic.Int64 // readers of events
@@ -65,7 +70,7 @@ type server struct {
 func New(config Config) http.Handler {
 	s := &server{
 		backend: config.Backend, log: config.Log, metrics: newMetrics(config.Metrics),
-		access: config.Access, local: config.LocalOnly, life: uuid.NewString()[:8],
+		access: config.Access, local: config.LocalOnly, giveUp: config.Abdicate, life: uuid.NewString()[:8],
 	}
 	mux := http.NewServeMux()
 	route := func(pattern string, m methods) { mux.Handle(pattern, s.route(pattern, m)) }
@@ -81,7 +86,7 @@ func New(config Config) http.Handler {
 		return nil
 	}})
 	route("/v2/info", methods{http.MethodGet: s.info})
-	route("/v2/leader", methods{http.MethodGet: s.leader})
+	route("/v2/leader", methods{http.MethodGet: s.leader, http.MethodDelete: s.abdicate})
 	route("/v2/plugins", methods{http.MethodGet: s.plugins})
 	route("/v2/apps", methods{http.MethodGet: s.listApps, http.MethodPost: s.createApp, http.MethodPut: s.putApps, http.MethodPatch: s.patchApps})
 	s.routeApps(mux)

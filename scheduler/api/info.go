@@ -2,6 +2,8 @@ package api
 
 import (
 	"net/http"
+
+	"pacer/scheduler/access"
 )
 
 type infoBody struct {
@@ -98,6 +100,18 @@ func (s *server) leader(w http.ResponseWriter, r *http.Request) error {
 		return refuse(http.StatusNotFound, "There is no leader")
 	}
 	return reply(w, http.StatusOK, map[string]string{"leader": info.Leader})
+}
+
+// abdicate ends this scheduler's lead. Whoever may delete everything may do so.
+func (s *server) abdicate(w http.ResponseWriter, r *http.Request) error {
+	if err := s.demand(r, access.Delete, "/"); err != nil {
+		return err
+	}
+	if s.giveUp == nil {
+		return refuse(http.StatusConflict, "This scheduler's state is its own: no other one could take the lead")
+	}
+	s.giveUp()
+	return reply(w, http.StatusOK, map[string]string{"message": "Leadership abdicated"})
 }
 
 // plugins is empty: there are none.

@@ -111,6 +111,20 @@ func TestAccess(t *testing.T) {
 	}
 }
 
+func TestAbdicate(t *testing.T) {
+	s := newServer(t)
+	abdicated := 0
+	s.handler = newHandler(t, api.Config{Backend: s.backend, Abdicate: func() { abdicated++ }})
+	want(t, s.do("DELETE", "/v2/leader", ""), 200, `{"message":"Leadership abdicated"}`)
+	if abdicated != 1 {
+		t.Errorf("abdicated %d times", abdicated)
+	}
+	g := guarded(t)
+	if r := g.with("DELETE", "/v2/leader", "", "Authorization", "Bearer shop"); r.Code != 403 {
+		t.Errorf("by one who may not delete everything: %d", r.Code)
+	}
+}
+
 // Two who see different things never share a cached reply.
 func TestAccess_TagsDifferBySubject(t *testing.T) {
 	s := guarded(t)

@@ -78,12 +78,25 @@ func (s *service) lead(ctx context.Context) error {
 		}
 		return err
 	}
-	handler := api.New(api.Config{Backend: lead, Log: s.log, Metrics: s.metrics, Access: s.guard, LocalOnly: s.guard == nil})
+	config := api.Config{Backend: lead, Log: s.log, Metrics: s.metrics, Access: s.guard, LocalOnly: s.guard == nil}
+	ctx, end := context.WithCancelCause(ctx)
+	defer end(nil)
+	if s.election != nil {
+		config.Abdicate = func() { end(errAbdicated) }
+	}
+	handler := api.New(config)
 	s.metrics.MustRegister(lead)
 	s.leads.Store(lead)
 	s.handler.Store(&handler)
-	return lead.Run(ctx)
+	err = lead.Run(ctx)
+	if errors.Is(context.Cause(ctx), errAbdicated) {
+		return errors.Join(errAbdicated, err)
+	}
+	return err
 }
+
+// errAbdicated ends the process, so that it comes back as a standby.
+var errAbdicated = errors.New("abdicated as asked by DELETE /v2/leader: start again to be a standby")
 
 // ServeHTTP is the API, which changes when the lead is taken.
 func (s *service) ServeHTTP(w http.ResponseWriter, r *http.Request) {
