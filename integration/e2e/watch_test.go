@@ -97,7 +97,7 @@ func (w *watcher) followLoop(records *mesosapi.RecordReader) {
 // await returns the first status of a task that is as wanted.
 func (w *watcher) await(t *testing.T, what, taskID string, wanted func(taskStatus) bool) taskStatus {
 	t.Helper()
-	timeout := time.After(40 * time.Second)
+	timeout := time.After(eventualLimit)
 	for {
 		w.mu.Lock()
 		statuses, changed, ended := w.statuses, w.changed, w.ended
@@ -113,7 +113,7 @@ func (w *watcher) await(t *testing.T, what, taskID string, wanted func(taskStatu
 		select {
 		case <-changed:
 		case <-timeout:
-			t.Fatalf("not within 40s: %s of %s; seen %s", what, taskID, describe(statuses, taskID))
+			t.Fatalf("not within %s: %s of %s; seen %s", eventualLimit, what, taskID, describe(statuses, taskID))
 		}
 	}
 }
