@@ -111,6 +111,7 @@ func run(ctx context.Context, f *flags, stderr io.Writer) (err error) {
 	// What is first to end ends all others; SIGTERM ends ctx. Tasks go on.
 	group, ctx := errgroup.WithContext(ctx)
 	group.Go(func() error { return s.run(ctx) })
+	group.Go(func() error { giveBack(ctx); return nil })
 	group.Go(func() error { return api.Serve(ctx, listener, secure, s, log) })
 	group.Go(func() error {
 		handler := api.NewPublic(api.PublicConfig{Executor: executor, Keys: s.publicKeys, Log: log})
