@@ -6,6 +6,7 @@ import (
 
 	"pacer/scheduler/api"
 	"pacer/scheduler/app"
+	"pacer/scheduler/state"
 )
 
 // backoff delays the launches of an app whose instances keep failing. The
@@ -16,6 +17,69 @@ import (
 type backoff struct {
 	delay time.Duration
 	until time.Time
+	// kept is the delay that the store was last given.
+	kept time.Duration
+}
+
+// leastKept is the shortest delay that is worth a write.
+const leastKept = 5 * time.Second
+
+// oftenKept is the shortest delay after which writes are rare anyway.
+const oftenKept = time.Minute
+
+// stored is what the store is told.
+func (b *backoff) stored() state.Backoff {
+	if b.delay < leastKept {
+		return state.Backoff{}
+	}
+	return state.Backoff{Delay: b.delay.Truncate(time.Millisecond), Until: b.until.Truncate(time.Millisecond)}
+}
+
+// restoreBackoff goes on where an earlier scheduler has stored it last.
+func (c *core) restoreBackoff(v *service, b state.Backoff) {
+	v.backoff = backoff{delay: b.Delay, until: b.Until, kept: b.Delay}
+	if v.backoff.waits(c.now) {
+		c.endOfBackoff(v)
+	}
+}
+
+// endOfBackoff has instances launched when the delay is over.
+func (c *core) endOfBackoff(v *service) {
+	c.at(v.backoff.until, func() {
+		c.offerState.reviveWanted = true
+		c.touch(v)
+	})
+}
+
+// keepBackoff stores the delay whenever it has doubled, and always when it is
+// long, so that a leader that follows does not start a crash loop from the
+// beginning.
+func (c *core) keepBackoff(v *service) {
+	b := &v.backoff
+	if b.delay < b.kept {
+		b.kept = 0 // it has started again
+	}
+	doubled := b.delay >= 2*b.kept
+	if b.delay < leastKept || !doubled && b.delay < oftenKept || v.deleted {
+		return
+	}
+	b.kept = b.delay
+	id := v.app.ID
+	c.exclusive(id, func() {
+		a, err := v.record(v.deployment)
+		if err != nil || c.services[id] != v {
+			c.release(id)
+			return
+		}
+		var change state.Change
+		change.PutApp(a)
+		c.submit(&change, func(err error) {
+			if err != nil {
+				b.kept = 0 // with the next failure
+			}
+			c.release(id)
+		})
+	})
 }
 
 // fail notes a failure.

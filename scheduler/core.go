@@ -125,6 +125,7 @@ func newCore(s *Scheduler, snapshot *state.Snapshot, signer *identity.Signer) (*
 		if stored.Deployment != nil {
 			c.setDeployment(v, stored.Deployment)
 		}
+		c.restoreBackoff(v, stored.Backoff)
 		c.stamper.Observe(a.Version)
 		c.touch(v)
 	}

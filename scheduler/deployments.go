@@ -160,6 +160,7 @@ func (s *service) record(d *state.Deployment) (state.App, error) {
 	body, err := app.Encode(s.app)
 	return state.App{
 		Path: s.app.ID, Definition: state.Definition{Version: s.app.Version.String(), Body: body}, Deployment: d,
+		Backoff: s.backoff.stored(),
 	}, err
 }
 

@@ -242,19 +242,22 @@ func (s *storm) happen() {
 }
 
 func (s *storm) disturbTask(appID string) {
+	var all []string
 	for _, ids := range s.world.living(appID) {
-		for _, id := range ids {
-			switch s.random.IntN(3) {
-			case 0:
-				s.count("task failed")
-				s.world.report(id, mesos.TASK_FAILED, false)
-			case 1:
-				s.count("task unhealthy")
-				s.world.report(id, mesos.TASK_RUNNING, false)
-				time.AfterFunc(20*time.Second, func() { s.world.report(id, mesos.TASK_RUNNING, true) })
-			}
-			return
-		}
+		all = append(all, ids...)
+	}
+	if len(all) == 0 {
+		return
+	}
+	id := slices.Min(all)
+	switch s.random.IntN(3) {
+	case 0:
+		s.count("task failed")
+		s.world.report(id, mesos.TASK_FAILED, false)
+	case 1:
+		s.count("task unhealthy")
+		s.world.report(id, mesos.TASK_RUNNING, false)
+		time.AfterFunc(20*time.Second, func() { s.world.report(id, mesos.TASK_RUNNING, true) })
 	}
 }
 

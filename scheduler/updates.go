@@ -239,10 +239,8 @@ func (c *core) terminal(i *instance, status mesos.TaskStatus) {
 	if failed(i, status) {
 		v.lastFailure = c.failureOf(i, status)
 		v.backoff.fail(c.now, v.app.Backoff)
-		c.at(v.backoff.until, func() {
-			c.offerState.reviveWanted = true
-			c.touch(v)
-		})
+		c.endOfBackoff(v)
+		c.keepBackoff(v)
 		c.countFailure(i)
 	}
 	c.publishEnd(i, status)

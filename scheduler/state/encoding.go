@@ -116,6 +116,9 @@ func encodeApp(a *App) ([]byte, error) {
 			Rollback:        d.Rollback,
 		}
 	}
+	if b := a.Backoff; b != (Backoff{}) {
+		r.Backoff = &record.Backoff{Delay: b.Delay.Milliseconds(), Until: milliseconds(b.Until)}
+	}
 	return marshal(r)
 }
 
@@ -138,6 +141,9 @@ func decodeApp(data []byte) (*App, error) {
 			Failed:          int(d.GetFailed()),
 			Rollback:        d.GetRollback(),
 		}
+	}
+	if b := r.GetBackoff(); b != nil {
+		a.Backoff = Backoff{Delay: time.Duration(b.GetDelay()) * time.Millisecond, Until: fromMilliseconds(b.GetUntil())}
 	}
 	return a, nil
 }

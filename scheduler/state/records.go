@@ -11,6 +11,14 @@ type App struct {
 	Definition Definition
 	// Deployment that is under way, or nil.
 	Deployment *Deployment
+	// Backoff of launches as of some time ago; zero if there was none.
+	Backoff Backoff
+}
+
+// Backoff delays launches of an app whose instances keep failing.
+type Backoff struct {
+	Delay time.Duration // in whole milliseconds
+	Until time.Time
 }
 
 // Definition is one version of an app. It is immutable.

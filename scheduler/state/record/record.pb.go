@@ -251,9 +251,11 @@ type App struct {
 	state   protoimpl.MessageState `protogen:"open.v1"`
 	Version uint32                 `protobuf:"varint,1,opt,name=version,proto3" json:"version,omitempty"`
 	// With leading slash, e.g. "/shop/cart".
-	Path          string      `protobuf:"bytes,2,opt,name=path,proto3" json:"path,omitempty"`
-	Definition    *Definition `protobuf:"bytes,3,opt,name=definition,proto3" json:"definition,omitempty"`
-	Deployment    *Deployment `protobuf:"bytes,4,opt,name=deployment,proto3" json:"deployment,omitempty"`
+	Path       string      `protobuf:"bytes,2,opt,name=path,proto3" json:"path,omitempty"`
+	Definition *Definition `protobuf:"bytes,3,opt,name=definition,proto3" json:"definition,omitempty"`
+	Deployment *Deployment `protobuf:"bytes,4,opt,name=deployment,proto3" json:"deployment,omitempty"`
+	// Absent unless instances keep failing.
+	Backoff       *Backoff `protobuf:"bytes,5,opt,name=backoff,proto3" json:"backoff,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -316,6 +318,68 @@ func (x *App) GetDeployment() *Deployment {
 	return nil
 }
 
+func (x *App) GetBackoff() *Backoff {
+	if x != nil {
+		return x.Backoff
+	}
+	return nil
+}
+
+// Delay of launches, stored now and then while it grows.
+type Backoff struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Milliseconds.
+	Delay int64 `protobuf:"varint,1,opt,name=delay,proto3" json:"delay,omitempty"`
+	// Milliseconds since 1970.
+	Until         int64 `protobuf:"varint,2,opt,name=until,proto3" json:"until,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Backoff) Reset() {
+	*x = Backoff{}
+	mi := &file_scheduler_state_record_record_proto_msgTypes[4]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Backoff) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Backoff) ProtoMessage() {}
+
+func (x *Backoff) ProtoReflect() protoreflect.Message {
+	mi := &file_scheduler_state_record_record_proto_msgTypes[4]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Backoff.ProtoReflect.Descriptor instead.
+func (*Backoff) Descriptor() ([]byte, []int) {
+	return file_scheduler_state_record_record_proto_rawDescGZIP(), []int{4}
+}
+
+func (x *Backoff) GetDelay() int64 {
+	if x != nil {
+		return x.Delay
+	}
+	return 0
+}
+
+func (x *Backoff) GetUntil() int64 {
+	if x != nil {
+		return x.Until
+	}
+	return 0
+}
+
 // Nodes versions/<bucket>/<app>@<version>.
 type OldVersion struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
@@ -328,7 +392,7 @@ type OldVersion struct {
 
 func (x *OldVersion) Reset() {
 	*x = OldVersion{}
-	mi := &file_scheduler_state_record_record_proto_msgTypes[4]
+	mi := &file_scheduler_state_record_record_proto_msgTypes[5]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -340,7 +404,7 @@ func (x *OldVersion) String() string {
 func (*OldVersion) ProtoMessage() {}
 
 func (x *OldVersion) ProtoReflect() protoreflect.Message {
-	mi := &file_scheduler_state_record_record_proto_msgTypes[4]
+	mi := &file_scheduler_state_record_record_proto_msgTypes[5]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -353,7 +417,7 @@ func (x *OldVersion) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use OldVersion.ProtoReflect.Descriptor instead.
 func (*OldVersion) Descriptor() ([]byte, []int) {
-	return file_scheduler_state_record_record_proto_rawDescGZIP(), []int{4}
+	return file_scheduler_state_record_record_proto_rawDescGZIP(), []int{5}
 }
 
 func (x *OldVersion) GetVersion() uint32 {
@@ -390,7 +454,7 @@ type Definition struct {
 
 func (x *Definition) Reset() {
 	*x = Definition{}
-	mi := &file_scheduler_state_record_record_proto_msgTypes[5]
+	mi := &file_scheduler_state_record_record_proto_msgTypes[6]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -402,7 +466,7 @@ func (x *Definition) String() string {
 func (*Definition) ProtoMessage() {}
 
 func (x *Definition) ProtoReflect() protoreflect.Message {
-	mi := &file_scheduler_state_record_record_proto_msgTypes[5]
+	mi := &file_scheduler_state_record_record_proto_msgTypes[6]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -415,7 +479,7 @@ func (x *Definition) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Definition.ProtoReflect.Descriptor instead.
 func (*Definition) Descriptor() ([]byte, []int) {
-	return file_scheduler_state_record_record_proto_rawDescGZIP(), []int{5}
+	return file_scheduler_state_record_record_proto_rawDescGZIP(), []int{6}
 }
 
 func (x *Definition) GetVersion() string {
@@ -452,7 +516,7 @@ type Deployment struct {
 
 func (x *Deployment) Reset() {
 	*x = Deployment{}
-	mi := &file_scheduler_state_record_record_proto_msgTypes[6]
+	mi := &file_scheduler_state_record_record_proto_msgTypes[7]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -464,7 +528,7 @@ func (x *Deployment) String() string {
 func (*Deployment) ProtoMessage() {}
 
 func (x *Deployment) ProtoReflect() protoreflect.Message {
-	mi := &file_scheduler_state_record_record_proto_msgTypes[6]
+	mi := &file_scheduler_state_record_record_proto_msgTypes[7]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -477,7 +541,7 @@ func (x *Deployment) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Deployment.ProtoReflect.Descriptor instead.
 func (*Deployment) Descriptor() ([]byte, []int) {
-	return file_scheduler_state_record_record_proto_rawDescGZIP(), []int{6}
+	return file_scheduler_state_record_record_proto_rawDescGZIP(), []int{7}
 }
 
 func (x *Deployment) GetId() string {
@@ -535,7 +599,7 @@ type TaskChunk struct {
 
 func (x *TaskChunk) Reset() {
 	*x = TaskChunk{}
-	mi := &file_scheduler_state_record_record_proto_msgTypes[7]
+	mi := &file_scheduler_state_record_record_proto_msgTypes[8]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -547,7 +611,7 @@ func (x *TaskChunk) String() string {
 func (*TaskChunk) ProtoMessage() {}
 
 func (x *TaskChunk) ProtoReflect() protoreflect.Message {
-	mi := &file_scheduler_state_record_record_proto_msgTypes[7]
+	mi := &file_scheduler_state_record_record_proto_msgTypes[8]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -560,7 +624,7 @@ func (x *TaskChunk) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TaskChunk.ProtoReflect.Descriptor instead.
 func (*TaskChunk) Descriptor() ([]byte, []int) {
-	return file_scheduler_state_record_record_proto_rawDescGZIP(), []int{7}
+	return file_scheduler_state_record_record_proto_rawDescGZIP(), []int{8}
 }
 
 func (x *TaskChunk) GetVersion() uint32 {
@@ -614,7 +678,7 @@ type Task struct {
 
 func (x *Task) Reset() {
 	*x = Task{}
-	mi := &file_scheduler_state_record_record_proto_msgTypes[8]
+	mi := &file_scheduler_state_record_record_proto_msgTypes[9]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -626,7 +690,7 @@ func (x *Task) String() string {
 func (*Task) ProtoMessage() {}
 
 func (x *Task) ProtoReflect() protoreflect.Message {
-	mi := &file_scheduler_state_record_record_proto_msgTypes[8]
+	mi := &file_scheduler_state_record_record_proto_msgTypes[9]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -639,7 +703,7 @@ func (x *Task) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Task.ProtoReflect.Descriptor instead.
 func (*Task) Descriptor() ([]byte, []int) {
-	return file_scheduler_state_record_record_proto_rawDescGZIP(), []int{8}
+	return file_scheduler_state_record_record_proto_rawDescGZIP(), []int{9}
 }
 
 func (x *Task) GetApp() uint32 {
@@ -751,7 +815,7 @@ type Tombstone struct {
 
 func (x *Tombstone) Reset() {
 	*x = Tombstone{}
-	mi := &file_scheduler_state_record_record_proto_msgTypes[9]
+	mi := &file_scheduler_state_record_record_proto_msgTypes[10]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -763,7 +827,7 @@ func (x *Tombstone) String() string {
 func (*Tombstone) ProtoMessage() {}
 
 func (x *Tombstone) ProtoReflect() protoreflect.Message {
-	mi := &file_scheduler_state_record_record_proto_msgTypes[9]
+	mi := &file_scheduler_state_record_record_proto_msgTypes[10]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -776,7 +840,7 @@ func (x *Tombstone) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Tombstone.ProtoReflect.Descriptor instead.
 func (*Tombstone) Descriptor() ([]byte, []int) {
-	return file_scheduler_state_record_record_proto_rawDescGZIP(), []int{9}
+	return file_scheduler_state_record_record_proto_rawDescGZIP(), []int{10}
 }
 
 func (x *Tombstone) GetVersion() uint32 {
@@ -831,7 +895,7 @@ type PublicKey struct {
 
 func (x *PublicKey) Reset() {
 	*x = PublicKey{}
-	mi := &file_scheduler_state_record_record_proto_msgTypes[10]
+	mi := &file_scheduler_state_record_record_proto_msgTypes[11]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -843,7 +907,7 @@ func (x *PublicKey) String() string {
 func (*PublicKey) ProtoMessage() {}
 
 func (x *PublicKey) ProtoReflect() protoreflect.Message {
-	mi := &file_scheduler_state_record_record_proto_msgTypes[10]
+	mi := &file_scheduler_state_record_record_proto_msgTypes[11]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -856,7 +920,7 @@ func (x *PublicKey) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PublicKey.ProtoReflect.Descriptor instead.
 func (*PublicKey) Descriptor() ([]byte, []int) {
-	return file_scheduler_state_record_record_proto_rawDescGZIP(), []int{10}
+	return file_scheduler_state_record_record_proto_rawDescGZIP(), []int{11}
 }
 
 func (x *PublicKey) GetVersion() uint32 {
@@ -902,7 +966,7 @@ const file_scheduler_state_record_record_proto_rawDesc = "" +
 	"\bExecutor\x12\x18\n" +
 	"\aversion\x18\x01 \x01(\rR\aversion\x12\x12\n" +
 	"\x04hash\x18\x02 \x01(\tR\x04hash\x12\x12\n" +
-	"\x04info\x18\x03 \x01(\fR\x04info\"\xab\x01\n" +
+	"\x04info\x18\x03 \x01(\fR\x04info\"\xde\x01\n" +
 	"\x03App\x12\x18\n" +
 	"\aversion\x18\x01 \x01(\rR\aversion\x12\x12\n" +
 	"\x04path\x18\x02 \x01(\tR\x04path\x12:\n" +
@@ -911,7 +975,11 @@ const file_scheduler_state_record_record_proto_rawDesc = "" +
 	"definition\x12:\n" +
 	"\n" +
 	"deployment\x18\x04 \x01(\v2\x1a.pacer.state.v1.DeploymentR\n" +
-	"deployment\"v\n" +
+	"deployment\x121\n" +
+	"\abackoff\x18\x05 \x01(\v2\x17.pacer.state.v1.BackoffR\abackoff\"5\n" +
+	"\aBackoff\x12\x14\n" +
+	"\x05delay\x18\x01 \x01(\x03R\x05delay\x12\x14\n" +
+	"\x05until\x18\x02 \x01(\x03R\x05until\"v\n" +
 	"\n" +
 	"OldVersion\x12\x18\n" +
 	"\aversion\x18\x01 \x01(\rR\aversion\x12\x12\n" +
@@ -986,32 +1054,34 @@ func file_scheduler_state_record_record_proto_rawDescGZIP() []byte {
 }
 
 var file_scheduler_state_record_record_proto_enumTypes = make([]protoimpl.EnumInfo, 1)
-var file_scheduler_state_record_record_proto_msgTypes = make([]protoimpl.MessageInfo, 11)
+var file_scheduler_state_record_record_proto_msgTypes = make([]protoimpl.MessageInfo, 12)
 var file_scheduler_state_record_record_proto_goTypes = []any{
 	(Intent)(0),        // 0: pacer.state.v1.Intent
 	(*Framework)(nil),  // 1: pacer.state.v1.Framework
 	(*Identity)(nil),   // 2: pacer.state.v1.Identity
 	(*Executor)(nil),   // 3: pacer.state.v1.Executor
 	(*App)(nil),        // 4: pacer.state.v1.App
-	(*OldVersion)(nil), // 5: pacer.state.v1.OldVersion
-	(*Definition)(nil), // 6: pacer.state.v1.Definition
-	(*Deployment)(nil), // 7: pacer.state.v1.Deployment
-	(*TaskChunk)(nil),  // 8: pacer.state.v1.TaskChunk
-	(*Task)(nil),       // 9: pacer.state.v1.Task
-	(*Tombstone)(nil),  // 10: pacer.state.v1.Tombstone
-	(*PublicKey)(nil),  // 11: pacer.state.v1.PublicKey
+	(*Backoff)(nil),    // 5: pacer.state.v1.Backoff
+	(*OldVersion)(nil), // 6: pacer.state.v1.OldVersion
+	(*Definition)(nil), // 7: pacer.state.v1.Definition
+	(*Deployment)(nil), // 8: pacer.state.v1.Deployment
+	(*TaskChunk)(nil),  // 9: pacer.state.v1.TaskChunk
+	(*Task)(nil),       // 10: pacer.state.v1.Task
+	(*Tombstone)(nil),  // 11: pacer.state.v1.Tombstone
+	(*PublicKey)(nil),  // 12: pacer.state.v1.PublicKey
 }
 var file_scheduler_state_record_record_proto_depIdxs = []int32{
-	6, // 0: pacer.state.v1.App.definition:type_name -> pacer.state.v1.Definition
-	7, // 1: pacer.state.v1.App.deployment:type_name -> pacer.state.v1.Deployment
-	6, // 2: pacer.state.v1.OldVersion.definition:type_name -> pacer.state.v1.Definition
-	9, // 3: pacer.state.v1.TaskChunk.tasks:type_name -> pacer.state.v1.Task
-	0, // 4: pacer.state.v1.Task.intent:type_name -> pacer.state.v1.Intent
-	5, // [5:5] is the sub-list for method output_type
-	5, // [5:5] is the sub-list for method input_type
-	5, // [5:5] is the sub-list for extension type_name
-	5, // [5:5] is the sub-list for extension extendee
-	0, // [0:5] is the sub-list for field type_name
+	7,  // 0: pacer.state.v1.App.definition:type_name -> pacer.state.v1.Definition
+	8,  // 1: pacer.state.v1.App.deployment:type_name -> pacer.state.v1.Deployment
+	5,  // 2: pacer.state.v1.App.backoff:type_name -> pacer.state.v1.Backoff
+	7,  // 3: pacer.state.v1.OldVersion.definition:type_name -> pacer.state.v1.Definition
+	10, // 4: pacer.state.v1.TaskChunk.tasks:type_name -> pacer.state.v1.Task
+	0,  // 5: pacer.state.v1.Task.intent:type_name -> pacer.state.v1.Intent
+	6,  // [6:6] is the sub-list for method output_type
+	6,  // [6:6] is the sub-list for method input_type
+	6,  // [6:6] is the sub-list for extension type_name
+	6,  // [6:6] is the sub-list for extension extendee
+	0,  // [0:6] is the sub-list for field type_name
 }
 
 func init() { file_scheduler_state_record_record_proto_init() }
@@ -1025,7 +1095,7 @@ func file_scheduler_state_record_record_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_scheduler_state_record_record_proto_rawDesc), len(file_scheduler_state_record_record_proto_rawDesc)),
 			NumEnums:      1,
-			NumMessages:   11,
+			NumMessages:   12,
 			NumExtensions: 0,
 			NumServices:   0,
 		},

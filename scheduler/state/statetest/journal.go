@@ -107,6 +107,7 @@ func journalRoundTrip(t *testing.T, kind Kind) {
 			"/shop/cart": {
 				Path:       "/shop/cart",
 				Definition: state.Definition{Version: "v3", Body: body},
+				Backoff:    state.Backoff{Delay: 20 * time.Second, Until: day},
 				Deployment: &state.Deployment{ID: "d", PreviousVersion: "v2", TargetVersion: "v3", Started: day, Failed: 2},
 			},
 			"/small": {Path: "/small", Definition: state.Definition{Version: "v1", Body: []byte("{}")}},
