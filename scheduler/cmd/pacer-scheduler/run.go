@@ -106,7 +106,7 @@ func run(ctx context.Context, f *flags, stderr io.Writer) (err error) {
 		s.election = leader.New(session, s.self, log)
 	}
 	defer s.start().Close()
-	log.Info().Str("version", version).Str("api", apiURL).Str("executor", config.Executor.URI).Msg("started")
+	log.Info().Str("version", version).Str("api", apiURL).Str("public", publicURL).Str("executor", config.Executor.URI).Msg("started")
 
 	// What is first to end ends all others; SIGTERM ends ctx. Tasks go on.
 	group, ctx := errgroup.WithContext(ctx)
