@@ -34,18 +34,22 @@ servers: ## install or build the servers that tests talk to, where they are miss
 
 .PHONY: test
 test: servers ## install what is missing, then run every test, real servers included
-	@echo "run all tests; packages print as they finish"
-	$(GO) test -timeout 20m ./...
+	@echo "run the tests of single packages; each prints as it finishes"
+	@$(GO) test -timeout 20m $$($(GO) list ./... | grep -v /integration/)
+	@echo "run the integration suites one after the other, because they share real time: about 12 minutes"
+	@$(GO) test -p 1 -timeout 20m ./integration/...
 
 .PHONY: race
 race: servers ## run every test under the race detector
-	@echo "run all tests under the race detector; packages print as they finish"
-	$(GO) test -race -timeout 40m ./...
+	@echo "run the tests of single packages under the race detector; each prints as it finishes"
+	@$(GO) test -race -timeout 30m $$($(GO) list ./... | grep -v /integration/)
+	@echo "run the integration suites under the race detector, one after the other"
+	@$(GO) test -race -p 1 -timeout 40m ./integration/...
 
 .PHONY: integration
 integration: servers ## run the suites that need servers, the emulator or PACER_TEST_MASTER
 	@echo "run the integration suites on $${PACER_TEST_MASTER:-the emulator}"
-	$(GO) test -count=1 -timeout 20m ./integration/...
+	@$(GO) test -count=1 -p 1 -timeout 20m ./integration/...
 
 .PHONY: conformance
 conformance: ## hold the emulator, or the cluster of PACER_TEST_MASTER, to Mesos' recorded behaviour

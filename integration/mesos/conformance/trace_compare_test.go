@@ -3,7 +3,6 @@ package conformance
 import (
 	"bytes"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"strings"
 	"testing"
@@ -170,10 +169,6 @@ func TestTraceOfAnotherMesosFails(t *testing.T) {
 		{"environment", replace(39, `MESOS_CHECKPOINT=1`, `MESOS_CHECKPOINT=0`), "x.jsonl:39: executor e1 env environment with --http_executor_domain_sockets: at env["},
 		{"output of a command", replace(40, `srw-rw-rw-`, `srw-------`), "x.jsonl:40: executor e1 note sh:"},
 	}
-	program, err := os.Executable()
-	if err != nil {
-		t.Fatal(err)
-	}
 	for _, test := range tests {
 		t.Run(test.name, func(t *testing.T) {
 			t.Parallel()
@@ -181,9 +176,7 @@ func TestTraceOfAnotherMesosFails(t *testing.T) {
 			if err := os.WriteFile(path, bytes.Join(test.change(), nil), 0o644); err != nil {
 				t.Fatal(err)
 			}
-			cmd := exec.Command(program, "-test.run=^TestTrace$", "-test.timeout=2m")
-			cmd.Env = append(os.Environ(), traceVariable+"="+name+"="+path, summaryVariable+"=")
-			output, err := cmd.CombinedOutput()
+			output, err := playProcess(name, path)
 			if failed := err != nil; failed != (test.want != "") {
 				t.Errorf("error %v, output:\n%s", err, output)
 			}
