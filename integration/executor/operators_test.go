@@ -19,6 +19,7 @@ import (
 	"pacer/executor/payload"
 	"pacer/executor/status"
 	"pacer/integration/mesos/probe"
+	"pacer/integration/zookeeper"
 )
 
 // sandbox is the executor's own directory.
@@ -160,4 +161,32 @@ func TestStart_TakesNoSecondWithoutVaultZooKeeperAndConsul(t *testing.T) {
 			}
 		})
 	}
+}
+
+// TestCheck_SaysYesToWhatIsThere asks a real agent's place and a real ZooKeeper.
+func TestCheck_SaysYesToWhatIsThere(t *testing.T) {
+	keeper := zookeeper.Shared(t)
+	c := newCluster(t, nil)
+	command := exec.Command(binary, "check")
+	command.Env = []string{"PATH=" + os.Getenv("PATH"), "MESOS_AGENT_ENDPOINT=" + strings.TrimPrefix(c.mesos.Node(0).URL(), "http://"),
+		"PACER_ZK=" + keeper.URL("/check"), "PACER_ALLOWED_USERS=" + c.user}
+	out, err := command.CombinedOutput()
+	if err != nil {
+		t.Errorf("%v\n%s", err, out)
+	}
+	for _, subject := range []string{"agent", "zookeeper", "users"} {
+		if fields := strings.Fields(line(string(out), subject)); len(fields) < 2 || fields[1] != "yes" {
+			t.Errorf("%s: no yes in\n%s", subject, out)
+		}
+	}
+}
+
+// line is the first that begins with a text.
+func line(text, prefix string) string {
+	for l := range strings.Lines(text) {
+		if strings.HasPrefix(l, prefix) {
+			return l
+		}
+	}
+	return ""
 }
