@@ -83,6 +83,7 @@ func (c *core) change(edits []api.Edit, options api.ChangeOptions, to chan<- res
 			parts = append(parts, p)
 		}
 	}
+	invalid.Problems = append(invalid.Problems, c.circles(edits)...)
 	switch {
 	case len(invalid.Problems) > 0:
 		refuse(&invalid)

@@ -330,6 +330,9 @@ func (c *core) consider(v *service) {
 		}
 	}
 	v.decision = v.decide()
+	if c.holds(v) {
+		return
+	}
 	for _, kill := range v.decision.Kill {
 		reason := string(kill.Reason)
 		if v.deleted {

@@ -24,15 +24,15 @@ type rollout struct {
 	left []*service
 	// beginning is set until all parts are stored.
 	beginning bool
-	// failed is set if a part did not reach its target.
-	failed bool
+	// failed are the apps that did not reach their targets.
+	failed map[string]bool
 }
 
 // rollout of that deployment.
 func (c *core) rollout(d *state.Deployment) *rollout {
 	r := c.rollouts[d.ID]
 	if r == nil {
-		r = &rollout{id: d.ID, version: d.TargetVersion, started: d.Started, parts: make(map[*service]struct{})}
+		r = &rollout{id: d.ID, version: d.TargetVersion, started: d.Started, parts: make(map[*service]struct{}), failed: make(map[string]bool)}
 		c.rollouts[d.ID] = r
 	}
 	return r
@@ -68,7 +68,10 @@ func (c *core) leaveRollout(v *service, reached bool) {
 	v.deployment, v.finishing = nil, false
 	delete(r.parts, v)
 	r.left = append(r.left, v)
-	r.failed = r.failed || !reached
+	if !reached {
+		r.failed[v.app.ID] = true
+	}
+	c.wakeDependents(r, v.app.ID)
 	c.publishStep(r, v, reached)
 	c.endRollout(r)
 }
@@ -79,7 +82,7 @@ func (c *core) endRollout(r *rollout) {
 	}
 	delete(c.rollouts, r.id)
 	kind := api.EventDeploymentSuccess
-	if r.failed {
+	if len(r.failed) > 0 {
 		kind = api.EventDeploymentFailed
 	}
 	c.publishRollout(r, kind)

@@ -113,7 +113,7 @@ func TestP7_KillOutlivesTheScheduler(t *testing.T) {
 		}
 		l.end()
 		world.intercept(nil)
-		l = start(t, testConfig(), memory, world)
+		start(t, testConfig(), memory, world)
 		time.Sleep(time.Minute)
 		synctest.Wait()
 		if !isTerminal(world.tasks[victim].state) || world.count("/a") != 2 {

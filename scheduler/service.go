@@ -34,6 +34,8 @@ type service struct {
 	lastDeploymentFailure *api.DeploymentFailure
 	// stalled is why its deployment cannot go on, or empty.
 	stalled string
+	// holding names what it depends on and waits for, or is empty.
+	holding string
 
 	// wanted instances that are not placed yet, and why.
 	wanted       int
@@ -169,12 +171,16 @@ func (s *service) render(now time.Time, blocked string, revision uint64) {
 	slices.SortFunc(v.tasks, func(a, b *api.Task) int {
 		return cmp.Or(a.StagedAt.Compare(b.StagedAt), cmp.Compare(a.ID, b.ID))
 	})
+	progress := s.decision.Progress(s.target())
+	if s.holding != "" {
+		progress = "waits for " + s.holding + ", which it depends on"
+	}
 	if d := s.deployment; d != nil {
 		target, _ := app.ParseVersion(d.TargetVersion)
 		v.status.Deployments = []string{d.ID}
 		v.deployment = &api.Deployment{
 			ID: d.ID, Version: target, Started: d.Started,
-			Actions: []api.Action{{AppID: s.app.ID, Kind: s.kind, Progress: s.decision.Progress(s.target()), Stalled: s.stalled}},
+			Actions: []api.Action{{AppID: s.app.ID, Kind: s.kind, Progress: progress, Stalled: s.stalled}},
 		}
 	}
 	if s.wanted > 0 && !s.deleted {

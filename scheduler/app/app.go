@@ -68,6 +68,9 @@ type App struct {
 	KillSelection         KillSelection
 	Unreachable           UnreachableStrategy
 	Deployment            DeploymentPolicy
+	// Dependencies are paths of apps, or of groups of them, that are deployed
+	// first where one deployment changes both.
+	Dependencies []string
 }
 
 // Port is one port that every instance gets.
@@ -220,6 +223,7 @@ func (a *App) Clone() *App {
 	c.KillGrace = clonePointer(a.KillGrace)
 	c.Constraints = slices.Clone(a.Constraints)
 	c.AcceptedResourceRoles = slices.Clone(a.AcceptedResourceRoles)
+	c.Dependencies = slices.Clone(a.Dependencies)
 	return &c
 }
 

@@ -46,6 +46,7 @@ var changes = map[string]struct {
 	"KillSelection":         {func(a *App) { a.KillSelection = OldestFirst }, SchedulerOnly},
 	"Unreachable":           {func(a *App) { a.Unreachable.Disabled = true }, SchedulerOnly},
 	"Deployment":            {func(a *App) { a.Deployment.MaxFailures++ }, SchedulerOnly},
+	"Dependencies":          {func(a *App) { a.Dependencies = []string{"/db"} }, SchedulerOnly},
 
 	"Instances": {func(a *App) { a.Instances++ }, Scale},
 }

@@ -80,6 +80,7 @@ func Compare(from, to *App) Change {
 	scheduling("maxLaunchDelaySeconds", from.Backoff.Max == to.Backoff.Max)
 	scheduling("killSelection", from.KillSelection == to.KillSelection)
 	scheduling("unreachableStrategy", from.Unreachable == to.Unreachable)
+	scheduling("dependencies", slices.Equal(from.Dependencies, to.Dependencies))
 	scheduling("deployment", from.Deployment == to.Deployment)
 
 	c.Scaled = from.Instances != to.Instances

@@ -3,6 +3,8 @@ package app
 import (
 	"bytes"
 	"errors"
+	"fmt"
+	pathpkg "path"
 	"slices"
 	"strings"
 	"time"
@@ -120,6 +122,7 @@ func (b *Body) placed(err error) error {
 func (a *App) read(r *reader, n *node) {
 	var ports, portDefinitions []Port
 	var uris, fetch []Artifact
+	var dependencies *node
 	instances := a.Instances
 	r.object("", "an app", n, map[string]field{
 		"id":                         func(path string, n *node) { a.readID(r, path, n) },
@@ -148,6 +151,7 @@ func (a *App) read(r *reader, n *node) {
 		"maxLaunchDelaySeconds":      r.seconds(&a.Backoff.Max),
 		"killSelection":              func(path string, n *node) { r.string((*string)(&a.KillSelection))(path, n) },
 		"unreachableStrategy":        func(path string, n *node) { a.Unreachable = r.unreachableStrategy(path, n) },
+		"dependencies":               func(_ string, n *node) { dependencies = n },
 		"deployment":                 func(path string, n *node) { a.Deployment = r.deploymentPolicy(path, n) },
 
 		"version":               ignored,
@@ -167,7 +171,6 @@ func (a *App) read(r *reader, n *node) {
 		"check":           r.unsupported("use healthChecks"),
 		"readinessChecks": r.unsupported("use healthChecks; an instance is ready when it is healthy and registered"),
 		"secrets":         r.unsupported("use labels, e.g. \"secret.env.DB_PASSWORD\": \"secret/shop#password\""),
-		"dependencies":    r.unsupported("deploy one app after the other"),
 		"ipAddress":       r.unsupported("tasks use their agent's network"),
 		"residency":       r.unsupported("tasks have no persistent volumes"),
 		"executor":        r.unsupported("every task runs under Pacer's executor"),
@@ -177,6 +180,9 @@ func (a *App) read(r *reader, n *node) {
 		"tty":             r.unsupported("tasks have no terminal"),
 	})
 	a.Instances = instances
+	if dependencies != nil {
+		r.dependencies("/dependencies", dependencies, a)
+	}
 
 	// One of cmd and args replaces the other, unless both are given.
 	cmd, args := n.member("cmd"), n.member("args")
@@ -428,6 +434,31 @@ func (r *reader) unreachableStrategy(path string, n *node) (strategy Unreachable
 		}
 	}
 	return strategy
+}
+
+// dependencies reads paths; relative ones begin in the app's own group.
+func (r *reader) dependencies(path string, n *node, a *App) {
+	var paths []string
+	r.strings(&paths)(path, n)
+	if r.bad(path) {
+		return
+	}
+	a.Dependencies = nil
+	group := a.ID[:max(0, strings.LastIndexByte(a.ID, '/'))]
+	for i, text := range paths {
+		id, at := absolute(group, text), fmt.Sprintf("%s(%d)", path, i)
+		if strings.HasPrefix(text, "../") {
+			id = pathpkg.Clean(group + "/" + text)
+		}
+		switch err := CheckGroupID(id); {
+		case err != nil:
+			r.refuse(at, "%s", err)
+		case id == "/" || id == a.ID || strings.HasPrefix(a.ID, id+"/"):
+			r.refuse(at, "is %s, the app itself or a group that it is in", id)
+		default:
+			a.Dependencies = append(a.Dependencies, id)
+		}
+	}
 }
 
 func (r *reader) deploymentPolicy(path string, n *node) (policy DeploymentPolicy) {

@@ -37,6 +37,7 @@ type definition struct {
 	TaskKillGracePeriodSeconds *seconds          `json:"taskKillGracePeriodSeconds,omitempty"`
 	Labels                     map[string]string `json:"labels"`
 	Deployment                 *deploymentJSON   `json:"deployment,omitempty"`
+	Dependencies               []string          `json:"dependencies,omitempty"`
 	Version                    string            `json:"version,omitempty"`
 	VersionInfo                *versionInfoJSON  `json:"versionInfo,omitempty"`
 }
@@ -146,6 +147,7 @@ func (a *App) JSON() []byte {
 		},
 		TaskKillGracePeriodSeconds: (*seconds)(a.KillGrace),
 		Labels:                     orEmpty(a.Labels),
+		Dependencies:               a.Dependencies,
 		Version:                    a.Version.String(),
 	}
 	for _, c := range a.Constraints {
