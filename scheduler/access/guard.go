@@ -14,6 +14,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/rs/zerolog"
 	"golang.org/x/crypto/bcrypt"
 )
 
@@ -45,6 +46,7 @@ const (
 // for an API that only its own machine can reach.
 type Guard struct {
 	users, rules string // paths
+	log          zerolog.Logger
 	// checks bounds how many passwords are checked at once, so that guessing
 	// does not take the scheduler's cores.
 	checks chan struct{}
@@ -62,9 +64,10 @@ type Guard struct {
 	remembered map[[sha256.Size]byte]string // subjects by credentials, keyed
 }
 
-// Open reads both files. Every mistake is reported at once, with file and line.
-func Open(users, rules string) (*Guard, error) {
-	g := &Guard{users: users, rules: rules, checks: make(chan struct{}, 1), remembered: make(map[[sha256.Size]byte]string)}
+// Open reads both files. Every mistake is reported at once, with file and
+// line; the log tells of those that are made later.
+func Open(users, rules string, log zerolog.Logger) (*Guard, error) {
+	g := &Guard{users: users, rules: rules, log: log, checks: make(chan struct{}, 1), remembered: make(map[[sha256.Size]byte]string)}
 	_, _ = rand.Read(g.key[:]) // never fails
 	var err error
 	if g.nobody, err = bcrypt.GenerateFromPassword(g.key[:], bcrypt.DefaultCost); err != nil {
@@ -110,10 +113,15 @@ func (g *Guard) current() *policy {
 	if err == nil {
 		next, err = readPolicy(g.users, g.rules)
 	}
-	g.failed = err
 	if err != nil {
+		if g.failed == nil || g.failed.Error() != err.Error() {
+			g.log.Error().AnErr("error", err).Msg("users and rules cannot be read; those read before stay in force")
+		}
+		g.failed = err
 		return g.policy
 	}
+	g.failed = nil
+	g.log.Info().Int("rules", len(next.rules)).Msg("users and rules read again")
 	g.stamps, g.policy = stamps, next
 	g.generation++
 	clear(g.remembered)

@@ -1,6 +1,7 @@
 package access
 
 import (
+	"bytes"
 	"crypto/sha256"
 	"encoding/hex"
 	"errors"
@@ -13,6 +14,7 @@ import (
 	"testing/synctest"
 	"time"
 
+	"github.com/rs/zerolog"
 	"golang.org/x/crypto/bcrypt"
 )
 
@@ -64,7 +66,7 @@ func basic(name, password string) *http.Request {
 
 func TestGuard_Subject(t *testing.T) {
 	users, rules := site(t, "# people\nalice:"+hash(t, "se:cret")+"\n\nci:sha256:"+sum("t0ken")+"\n", "/ view *\n")
-	g, err := Open(users, rules)
+	g, err := Open(users, rules, zerolog.Nop())
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -103,7 +105,7 @@ func TestGuard_Allowed(t *testing.T) {
 	users, rules := site(t, "alice:"+hash(t, "a")+"\nci:sha256:"+sum("t0ken")+"\n", strings.Join([]string{
 		"/shop view,update alice", "/shop/cart * ci", "/public view *",
 	}, "\n"))
-	g, err := Open(users, rules)
+	g, err := Open(users, rules, zerolog.Nop())
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -139,7 +141,8 @@ func TestGuard_Allowed(t *testing.T) {
 func TestGuard_ReadsAgain(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		users, rules := site(t, "alice:"+hash(t, "old")+"\n", "/ view alice\n")
-		g, err := Open(users, rules)
+		var log bytes.Buffer
+		g, err := Open(users, rules, zerolog.New(&log))
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -160,6 +163,13 @@ func TestGuard_ReadsAgain(t *testing.T) {
 		if !g.Allowed("alice", View)("/x") || g.Err() == nil || !strings.Contains(g.Err().Error(), "line 1") {
 			t.Errorf("after a mistake: %v", g.Err())
 		}
+		for range 3 { // said once, not with every request
+			g.Allowed("alice", View)
+			time.Sleep(2 * time.Second)
+		}
+		if n := strings.Count(log.String(), "stay in force"); n != 1 {
+			t.Errorf("the mistake is logged %d times: %s", n, log.String())
+		}
 		write(t, rules, "/ view bob\n")
 		time.Sleep(2 * time.Second)
 		if g.Allowed("alice", View)("/x") || g.Err() != nil {
@@ -174,7 +184,7 @@ func TestOpen_SaysEveryMistake(t *testing.T) {
 	}, "\n"), strings.Join([]string{
 		"/ view", "shop view x", "/Shop view x", "/ look x", "/ view x,,y", "/ view nobody",
 	}, "\n"))
-	_, err := Open(users, rules)
+	_, err := Open(users, rules, zerolog.Nop())
 	if err == nil {
 		t.Fatal("taken")
 	}
@@ -190,10 +200,10 @@ func TestOpen_SaysEveryMistake(t *testing.T) {
 		t.Errorf("shows a password:\n%v", err)
 	}
 	users, rules = site(t, "x:sha256:"+sum("y")+"\n", "/ view nobody\n")
-	if _, err = Open(users, rules); err == nil || !strings.Contains(err.Error(), `names "nobody"`) {
+	if _, err = Open(users, rules, zerolog.Nop()); err == nil || !strings.Contains(err.Error(), `names "nobody"`) {
 		t.Errorf("a rule for nobody: %v", err)
 	}
-	if _, err = Open(users, rules+"x"); err == nil || !strings.Contains(err.Error(), "rulesx") {
+	if _, err = Open(users, rules+"x", zerolog.Nop()); err == nil || !strings.Contains(err.Error(), "rulesx") {
 		t.Errorf("no rules: %v", err)
 	}
 }

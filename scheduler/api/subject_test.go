@@ -38,7 +38,7 @@ func guarded(t *testing.T) *server {
 			t.Fatal(err)
 		}
 	}
-	guard, err := access.Open(filepath.Join(dir, "users"), filepath.Join(dir, "rules"))
+	guard, err := access.Open(filepath.Join(dir, "users"), filepath.Join(dir, "rules"), zerolog.Nop())
 	if err != nil {
 		t.Fatal(err)
 	}

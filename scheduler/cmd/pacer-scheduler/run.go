@@ -35,7 +35,7 @@ func run(ctx context.Context, f *flags, stderr io.Writer) (err error) {
 		return err
 	}
 
-	guard, secure, err := f.access()
+	guard, secure, err := f.access(log)
 	if err != nil {
 		return err
 	}
@@ -122,9 +122,9 @@ func run(ctx context.Context, f *flags, stderr io.Writer) (err error) {
 
 // access is who may use the API, and its certificate; nil where the flags name
 // none.
-func (f *flags) access() (guard *access.Guard, secure *tls.Config, err error) {
+func (f *flags) access(log zerolog.Logger) (guard *access.Guard, secure *tls.Config, err error) {
 	if f.UsersFile != "" {
-		if guard, err = access.Open(f.UsersFile, f.RulesFile); err != nil {
+		if guard, err = access.Open(f.UsersFile, f.RulesFile, log); err != nil {
 			return nil, nil, fmt.Errorf("--users-file, --rules-file: %w", err)
 		}
 	}
