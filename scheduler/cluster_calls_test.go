@@ -355,12 +355,22 @@ func (c *cluster) Reconcile(_ context.Context, tasks ...master.Task) error {
 	return outcome
 }
 
+// recoveringLocked tells whether any agent is still to come back.
+func (c *cluster) recoveringLocked() bool {
+	for _, a := range c.agents {
+		if a.recovering {
+			return true
+		}
+	}
+	return false
+}
+
 // answerLocked is the table of explicit reconciliation.
 func (c *cluster) answerLocked(asked master.Task) {
 	t, a := c.tasks[asked.ID], c.agents[asked.AgentID]
 	s := status(asked.ID, asked.AgentID, mesos.TASK_UNKNOWN, mesos.REASON_RECONCILIATION)
 	switch {
-	case a != nil && a.recovering:
+	case a != nil && a.recovering, t == nil && asked.AgentID == "" && c.recoveringLocked():
 		return
 	case t != nil && !t.gone && !t.agent.unreachable:
 		s.State, s.Healthy = t.state.Enum(), t.healthy

@@ -26,6 +26,12 @@ type connection struct {
 	barrier string
 	// reconciled is set by the first answer to a barrier in this life.
 	reconciled bool
+	// returns is a task that does not exist, asked about without an agent: the
+	// master answers that only when all agents that it has to wait for after a
+	// failover have come back, or have been given up.
+	returns string
+	// waited is set once the master has not answered that at once.
+	waited bool
 }
 
 // reconcileBatch is how many tasks one RECONCILE asks about.
@@ -39,6 +45,7 @@ func (c *core) subscribed(sub master.Subscription) {
 	con.subscribed = true
 	c.s.metrics.subscribed.Inc()
 	con.generation++
+	con.returns = ""
 	con.url, con.since = sub.URL, c.now
 	con.region = sub.Master.GetDomain().GetFaultDomain().GetRegion().Name
 	if sub.FrameworkID != c.frameworkID {
@@ -102,6 +109,11 @@ func (c *core) barrierReached() {
 	con.barrier = ""
 	generation := con.generation
 	c.after(c.config.Times.Reconcile, func() { c.reconcileAll(generation) })
+	if con.returns == "" {
+		con.returns = barrierPrefix + uuid.NewString()
+		con.waited = false
+		c.askReturns(generation)
+	}
 	c.examineStrays(func() {
 		if !con.reconciled {
 			con.reconciled = true
@@ -109,6 +121,34 @@ func (c *core) barrierReached() {
 		}
 		c.killStrays()
 	})
+}
+
+// askReturns asks whether all agents are back, again and again until they are.
+func (c *core) askReturns(generation int) {
+	con := &c.connection
+	returns := con.returns
+	if generation != con.generation || !con.subscribed || returns == "" {
+		return
+	}
+	c.ask([]master.Task{{ID: returns}}, "")
+	c.after(c.config.Times.ReconcileDoubtful, func() {
+		if con.returns == returns {
+			con.waited = true
+			c.askReturns(generation)
+		}
+	})
+}
+
+// allReturned: all agents are back, or lost. What they have was not in the
+// answers before, and the master does not tell of it by itself.
+func (c *core) allReturned() {
+	con := &c.connection
+	con.returns = ""
+	if con.waited {
+		con.waited = false
+		c.log.Info().Msg("all agents are back at the master, or lost")
+		c.reconcileAll(con.generation)
+	}
 }
 
 // reconcileDoubtful asks about the tasks of which too little is known.

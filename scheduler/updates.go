@@ -3,6 +3,7 @@ package scheduler
 import (
 	"context"
 	"math"
+	"strings"
 	"time"
 
 	mesos "github.com/mesos/mesos-go/api/v1/lib"
@@ -25,6 +26,13 @@ func (c *core) updated(status mesos.TaskStatus) {
 	if id == c.connection.barrier {
 		c.barrierReached()
 		return
+	}
+	if id == c.connection.returns {
+		c.allReturned()
+		return
+	}
+	if strings.HasPrefix(id, barrierPrefix) {
+		return // an older question
 	}
 	i, known := c.instances[id]
 	if !known {
