@@ -23,6 +23,13 @@ func (c *core) updated(status mesos.TaskStatus) {
 	if status.State == nil || id == "" {
 		return // of a kind that this build does not know
 	}
+	if _, known := mesos.TaskState_name[int32(*status.State)]; !known {
+		// Of a later Mesos. Taken for progress it would make every state that
+		// follows look old.
+		c.log.Warn().Str(keyTask, id).Int32(keyState, int32(*status.State)).Msg("status with a state that this build does not know")
+		c.acknowledge(status)
+		return
+	}
 	if id == c.connection.barrier {
 		c.barrierReached()
 		return

@@ -264,7 +264,7 @@ func TestScheduler_EventsOfTheFuture(t *testing.T) {
 	id := ""
 	for id = range w.tasks("/web") {
 	}
-	state, reason, source := mesos.TASK_RUNNING, mesos.TaskStatus_Reason(999), mesos.TaskStatus_Source(99)
+	state, reason, source := mesos.TaskState(77), mesos.TaskStatus_Reason(999), mesos.TaskStatus_Source(99)
 	strange, err := (&mesosscheduler.Event{Type: mesosscheduler.Event_UPDATE, Update: &mesosscheduler.Event_Update{
 		Status: mesos.TaskStatus{TaskID: mesos.TaskID{Value: id}, State: &state, Reason: &reason, Source: &source},
 	}}).Marshal()
