@@ -56,14 +56,6 @@ type writer []byte
 func (w *writer) int32(v int32) { *w = binary.BigEndian.AppendUint32(*w, uint32(v)) }
 func (w *writer) int64(v int64) { *w = binary.BigEndian.AppendUint64(*w, uint64(v)) }
 
-func (w *writer) bool(v bool) {
-	if v {
-		*w = append(*w, 1)
-	} else {
-		*w = append(*w, 0)
-	}
-}
-
 func (w *writer) bytes(v []byte) {
 	w.int32(int32(len(v)))
 	*w = append(*w, v...)
