@@ -279,7 +279,8 @@ func TestDeployment_StallIsSaid(t *testing.T) {
 			t.Fatalf("deployments: %+v", list)
 		}
 		queue, _ := l.Queue(t.Context())
-		if len(queue) != 1 || queue[0].Reason != list[0].Actions[0].Stalled || len(queue[0].Constraints) != 1 || queue[0].Constraints[0].Declined != 3 {
+		if len(queue) != 1 || queue[0].Reason != list[0].Actions[0].Stalled || len(queue[0].Constraints) != 1 || queue[0].Constraints[0].Declined != 3 ||
+			len(queue[0].Unused) != 3 || queue[0].Unused[0].Reason != api.UnfulfilledConstraint {
 			t.Errorf("queue: %+v", queue)
 		}
 		l.put(web("/a", 3, unique, version(2), strategy(0.5, 0)))

@@ -205,6 +205,9 @@ func (s *service) queueItem(now time.Time, blocked string) *api.QueueItem {
 		for _, r := range w.Rejections {
 			item.Rejections = append(item.Rejections, api.Rejection{Reason: string(r.Reason), Declined: r.Declined, Processed: r.Processed})
 		}
+		for _, u := range w.Samples {
+			item.Unused = append(item.Unused, api.UnusedOffer{OfferID: u.OfferID, AgentID: u.AgentID, Hostname: u.Hostname, Reason: string(u.Reason)})
+		}
 		for _, f := range w.Constraints {
 			item.Constraints = append(item.Constraints, api.ConstraintRejection{Constraint: f.Constraint, Declined: f.Declined})
 		}

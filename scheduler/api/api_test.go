@@ -408,6 +408,11 @@ func TestQueue_SaysWhy(t *testing.T) {
 	})
 	expect(t, "queue.json", s.must("GET", "/v2/queue", "").Body.Bytes())
 
+	s.backend.SetQueue("/hello", api.QueueItem{Count: 1, LastUnusedOffer: apitest.Epoch, Unused: []api.UnusedOffer{{OfferID: "O1", AgentID: "S1", Hostname: "node1", Reason: api.InsufficientCpus}}})
+	if body := s.must("GET", "/v2/queue?embed=lastUnusedOffers", "").Body.String(); !strings.Contains(body, `"lastUnusedOffers":[{"offer":{"id":"O1","hostname":"node1","agentId":"S1"},"reason":["InsufficientCpus"],"timestamp":"2026-03-01T12:00:00.000Z"}]`) {
+		t.Errorf("unused offers: %s", body)
+	}
+
 	s.backend.SetQueue("/hello", api.QueueItem{Count: 1, NotBefore: time.Now().Add(time.Hour)})
 	var got struct {
 		Queue []struct {

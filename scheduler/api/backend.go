@@ -292,9 +292,17 @@ type QueueItem struct {
 	// Rejections count, per reason in the order in which they are tested, how
 	// many offers were looked at and declined.
 	Rejections []Rejection
+	// Unused are some of the offers that were not used last.
+	Unused []UnusedOffer
 	// Constraints count the offers that each of the app's constraints has
 	// declined.
 	Constraints []ConstraintRejection
+}
+
+// UnusedOffer is an offer and the reason for which it was not used.
+type UnusedOffer struct {
+	OfferID, AgentID, Hostname string
+	Reason                     string
 }
 
 // ConstraintRejection is one constraint by which offers were declined.

@@ -25,8 +25,20 @@ type queueItemBody struct {
 	ProcessedOffersSummary offersBody `json:"processedOffersSummary"`
 	// RejectedConstraints count what each constraint declined, Pacer's own.
 	RejectedConstraints []constraintBody `json:"rejectedConstraints"`
-	LastUnusedOffers    []string         `json:"lastUnusedOffers,omitzero"`
+	LastUnusedOffers    []unusedBody     `json:"lastUnusedOffers,omitzero"`
 	App                 json.RawMessage  `json:"app"`
+}
+
+type unusedBody struct {
+	Offer     offerBody `json:"offer"`
+	Reason    []string  `json:"reason"`
+	Timestamp string    `json:"timestamp"`
+}
+
+type offerBody struct {
+	ID       string `json:"id"`
+	Hostname string `json:"hostname"`
+	AgentID  string `json:"agentId"`
 }
 
 type constraintBody struct {
@@ -85,9 +97,12 @@ func (s *server) queue(w http.ResponseWriter, r *http.Request) error {
 		for _, c := range item.Constraints {
 			constraints = append(constraints, constraintBody{constraintParts(c.Constraint), c.Declined})
 		}
-		var offers []string
+		var offers []unusedBody
 		if unused {
-			offers = []string{} // they are summed up, not kept
+			offers = make([]unusedBody, 0, len(item.Unused))
+			for _, u := range item.Unused {
+				offers = append(offers, unusedBody{offerBody{u.OfferID, u.Hostname, u.AgentID}, []string{u.Reason}, timestamp(item.LastUnusedOffer)})
+			}
 		}
 		body.Queue = append(body.Queue, queueItemBody{
 			RejectedConstraints: constraints,

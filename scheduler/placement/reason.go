@@ -41,9 +41,20 @@ type Waiting struct {
 	// Constraints that declined at least one offer, those that declined most
 	// first. An offer counts for the first of them that it does not meet.
 	Constraints []ConstraintRejection
+	// Samples are some of the offers that were not used.
+	Samples []Sample
 	// Text says it in one line.
 	Text string
 }
+
+// Sample is an offer that was not used, and why.
+type Sample struct {
+	OfferID, AgentID, Hostname string
+	Reason                     Reason
+}
+
+// maxSamples of one app.
+const maxSamples = 5
 
 // ConstraintRejection is how many offers one constraint declined.
 type ConstraintRejection struct {
@@ -97,6 +108,10 @@ func (t *turn) explain(config Config) *Waiting {
 			failed[at].Declined++
 		}
 		declined[reason]++
+		if reason != busy && len(w.Samples) < maxSamples {
+			offer := &h.agent.Offers[0]
+			w.Samples = append(w.Samples, Sample{OfferID: offer.ID.Value, AgentID: h.agent.ID(), Hostname: offer.Hostname, Reason: reason})
+		}
 	}
 	left := w.Offers
 	for _, reason := range order {
