@@ -59,6 +59,7 @@ type storm struct {
 	troubled time.Time
 	outage   chan struct{} // closed when the store is back; nil when it is there
 	lossy    bool
+	losses   *rand.Rand // for calls, which are made by many goroutines
 
 	// acknowledged is the version of each app that the API has answered with;
 	// deleted ones are zero. doubtful are apps with a write that was not
@@ -71,7 +72,7 @@ type storm struct {
 
 func newStorm(t *testing.T, seed uint64) *storm {
 	s := &storm{
-		t: t, random: rand.New(rand.NewPCG(seed, 7)), memory: new(statetest.Memory), world: newCluster(t, 6),
+		t: t, random: rand.New(rand.NewPCG(seed, 7)), losses: rand.New(rand.NewPCG(seed, 8)), memory: new(statetest.Memory), world: newCluster(t, 6),
 		config: testConfig(), counts: make(map[string]int),
 		acknowledged: make(map[string]app.Version), doubtful: make(map[string]bool), instances: make(map[string]int),
 	}
@@ -124,7 +125,7 @@ func (s *storm) beforeCall(call string) error {
 		s.t.Errorf("P9: %s of an app that nothing happened to", call)
 	}
 	if s.lossy {
-		switch s.random.IntN(20) {
+		switch s.losses.IntN(20) {
 		case 0:
 			s.count("call lost")
 			return master.ErrOutcomeUnknown
