@@ -32,8 +32,23 @@
 //
 // A task from the store is unknown until a status has arrived. It is then
 // neither replaced nor counted as healthy. A task that nobody here has a
-// record of is a stray: it is killed if its app was deleted, and otherwise
-// left alone, however many there are.
+// record of is a stray, and the master is asked what it is: it is adopted
+// where its app lacks instances, killed where its app was deleted after it was
+// launched, and otherwise left alone, however many there are (strays.go).
+//
+// # Failovers and outages
+//
+// Another scheduler may take the lead of the state at any time. So the store
+// is asked before each SUBSCRIBE whether this one still leads, and while the
+// store cannot be reached nothing is launched, killed or shut down: reads go
+// on, writes of the API are refused, statuses are acknowledged (core.suspend).
+// A write whose outcome is unknown is settled before the next one: see package
+// state.
+//
+// A master that has failed over does not know yet what its agents run, and
+// does not say anything about tasks on agents that come back late. A second
+// barrier, a task without an agent, is answered when it waits for no agent any
+// more; then everything is asked about once more.
 //
 // # Executors
 //
