@@ -28,6 +28,16 @@
 //   - Nothing is launched or shut down before the first reconciliation is
 //     complete: a barrier, a task that does not exist, has been answered.
 //
+// # Deployments
+//
+// A change of the API is a deployment of one part per app. Parts wait for
+// nothing but the app's dependencies in the same deployment, and end, fail and
+// go back each by itself. Only the cursor is stored, with the app: what is to
+// be done is decided anew from live instances, also by the next leader. A part
+// whose app sets a deadline or a number of failures stops where it is, or goes
+// back once. Going back keeps instances of the former definition that still
+// run.
+//
 // # What is not known
 //
 // A task from the store is unknown until a status has arrived. It is then
