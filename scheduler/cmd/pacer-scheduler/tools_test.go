@@ -83,6 +83,8 @@ func TestTools_Refusals(t *testing.T) {
 		"unknown command": {[]string{"delete"}, "delete"},
 		"state":           {[]string{"size", "--state=x"}, "--state=x"},
 		"credentials":     {[]string{"size", "--state=bolt:/x", "--state-auth-file=/y"}, "--state-auth-file"},
+		"TLS key alone":   {[]string{"size", "--state-tls-key=/x"}, "--state-tls-cert"},
+		"TLS authorities": {[]string{"size", "--state=zk://h/x", "--state-tls-ca=/nowhere"}, "--state-tls-ca"},
 		"session":         {[]string{"size", "--state-session=1ms"}, "--state-session"},
 		"password in URL": {[]string{"size", "--state=zk://u:p@h/x"}, "file"},
 	} {

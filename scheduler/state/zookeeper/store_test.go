@@ -2,10 +2,13 @@ package zookeeper_test
 
 import (
 	"context"
+	"crypto/tls"
+	"crypto/x509"
 	"errors"
 	"fmt"
 	"io"
 	"net"
+	"net/http/httptest"
 	"os"
 	"path/filepath"
 	"strings"
@@ -309,6 +312,30 @@ func TestAccess(t *testing.T) {
 	}
 }
 
+// TestConnect_TLS speaks to a server behind TLS.
+func TestConnect_TLS(t *testing.T) {
+	certified := httptest.NewTLSServer(nil) // for its certificate, of 127.0.0.1
+	defer certified.Close()
+	listener, err := tls.Listen("tcp", "127.0.0.1:0", &tls.Config{Certificates: certified.TLS.Certificates})
+	if err != nil {
+		t.Fatal(err)
+	}
+	proxy := serveProxy(t, listener, server.Shared(t).Addr())
+	c := config(t, "zk://"+proxy.addr()+newRoot())
+	c.TLS = &tls.Config{RootCAs: x509.NewCertPool()}
+	untrusting := open(t, c)
+	short, cancel := context.WithTimeout(t.Context(), 500*time.Millisecond)
+	defer cancel()
+	if _, err := untrusting.Lead(short); err == nil || !strings.Contains(err.Error(), "certificate") {
+		t.Errorf("a server of an unknown authority: %v", err)
+	}
+	c.TLS = &tls.Config{RootCAs: x509.NewCertPool()}
+	c.TLS.RootCAs.AddCert(certified.Certificate())
+	if err := lead(t, open(t, c)).Apply(testContext(t), []state.Op{{Key: "apps/00/a", Value: []byte("1")}}); err != nil {
+		t.Error(err)
+	}
+}
+
 func TestParseURL(t *testing.T) {
 	c, err := zookeeper.ParseURL("zk://a,b:2182,[::1]:2183/x/pacer/")
 	if err != nil || fmt.Sprintln(c.Servers, c.Root) != "[a:2181 b:2182 [::1]:2183] /x/pacer\n" {
@@ -409,6 +436,10 @@ func newProxy(t *testing.T, target string) *proxy {
 	if err != nil {
 		t.Fatal(err)
 	}
+	return serveProxy(t, listener, target)
+}
+
+func serveProxy(t *testing.T, listener net.Listener, target string) *proxy {
 	p := &proxy{listener: listener, target: target, conns: make(map[net.Conn]bool)}
 	var serving sync.WaitGroup
 	serving.Go(func() {
