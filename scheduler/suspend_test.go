@@ -80,3 +80,33 @@ func TestP8_PausedLeaderDoesNotSubscribe(t *testing.T) {
 		}
 	})
 }
+
+// TestSuspend_KillsWait repeats a kill that was stored before the store went
+// away, but only when it is back.
+func TestSuspend_KillsWait(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		memory, world := new(statetest.Memory), newCluster(t, 2)
+		l := start(t, testConfig(), memory, world)
+		l.put(web("/a", 2))
+		l.settle()
+		world.behave = func(*fakeTask) behaviour { return behaviour{dies: 20 * time.Minute} }
+		l.put(web("/a", 1))
+		time.Sleep(5 * time.Second)
+		synctest.Wait()
+		if n := world.called("KILL"); n != 1 {
+			t.Fatalf("%d kills before the outage", n)
+		}
+		memory.SetTrouble(errors.New("no connection"))
+		time.Sleep(5 * time.Minute)
+		synctest.Wait()
+		if n := world.called("KILL"); n != 1 {
+			t.Errorf("%d kills were repeated during the outage", n-1)
+		}
+		memory.SetTrouble(nil)
+		time.Sleep(time.Minute)
+		synctest.Wait()
+		if n := world.called("KILL"); n < 2 {
+			t.Error("the kill was not repeated after the outage")
+		}
+	})
+}
