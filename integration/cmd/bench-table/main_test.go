@@ -7,9 +7,9 @@ import (
 
 const output = `goos: linux
 pkg: pacer/executor
-BenchmarkLaunch-2   	     500	         5.90 p99-ms	         1.50 p50-ms
+BenchmarkLaunch/none-2   	     500	         5.90 p99-ms	         1.50 p50-ms
 pkg: pacer/healthcheck
-BenchmarkHTTP/ours-2         	   10000	    120000 ns/op	       146.0 us-cpu/op	    3300 B/op	      30 allocs/op
+BenchmarkHTTP/probe-2         	   10000	    120000 ns/op	       146.0 us-cpu/op	    3300 B/op	      30 allocs/op
 BenchmarkOther
 BenchmarkOther-2         	   10000	    7 ns/op
 PASS
@@ -25,7 +25,7 @@ func TestRun_PrintsBudgetsBesideFigures(t *testing.T) {
 	if progress.String() != output {
 		t.Error("the output was not passed on")
 	}
-	for _, want := range []string{"5.90 ms", "10 ms (v1: 50)", "146 us", "13 ms (Mesos forks curl)", "executor Launch", "1.50 p50-ms", "healthcheck Other", "not measured here"} {
+	for _, want := range []string{"5.90 ms", "10 ms", "146 us", "13 ms (Mesos forks curl)", "executor Launch/none", "1.50 p50-ms", "healthcheck Other", "not measured here"} {
 		if !strings.Contains(out.String(), want) {
 			t.Errorf("no %q in\n%s", want, out.String())
 		}
