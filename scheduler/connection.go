@@ -53,7 +53,10 @@ func (c *core) subscribed(sub master.Subscription) {
 		c.storeFramework()
 	}
 	c.forgetOffers()
-	c.offerState = offerState{reviveWanted: c.offerState.reviveWanted}
+	// What was declined under the subscription before may still be withheld: the
+	// master keeps filters when one subscription takes over from another, and a
+	// REVIVE that was under way then has been lost.
+	c.offerState = offerState{reviveWanted: true, declined: true}
 	c.kills.resendAll()
 	c.reconcileAll(con.generation)
 }
