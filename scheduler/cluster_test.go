@@ -165,10 +165,9 @@ func (c *cluster) connect(ctx context.Context, f master.Framework, h master.Hand
 	c.info = f.Info
 	c.generation++
 	c.connected, c.suppressed = true, false
+	// Filters stay, as when a subscription takes over from one that the master
+	// still holds to be alive.
 	c.dropOffersLocked()
-	for _, a := range c.agents {
-		a.filtered = time.Time{}
-	}
 	h.Subscribed(master.Subscription{FrameworkID: c.frameworkID, URL: "http://master:5050", HeartbeatInterval: 15 * time.Second})
 	for _, t := range c.tasks {
 		if t.pending != nil && !t.agent.unreachable && !t.agent.recovering {

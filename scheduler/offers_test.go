@@ -1,6 +1,7 @@
 package scheduler
 
 import (
+	"errors"
 	"maps"
 	"slices"
 	"strings"
@@ -94,6 +95,41 @@ func TestOffers_SuppressedWhenIdle(t *testing.T) {
 		synctest.Wait()
 		if n := world.called("DECLINE") - declined; n > 0 {
 			t.Errorf("%d offers declined while idle", n)
+		}
+	})
+}
+
+// The master hangs while offers are asked for: the REVIVE is refused later with
+// the stream that it belonged to, and what was declined stays withheld.
+func TestOffers_AskedForAnewByEachSubscription(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		world := newCluster(t, 2)
+		l := start(t, testConfig(), new(statetest.Memory), world)
+		time.Sleep(10 * time.Second)
+		synctest.Wait()
+		world.mu.Lock()
+		for _, a := range world.agents {
+			a.filtered = time.Now().Add(time.Hour) // as if it had been declined while idle
+		}
+		world.mu.Unlock()
+		answered := make(chan struct{})
+		world.intercept(func(call string) error {
+			if strings.HasPrefix(call, "REVIVE") {
+				<-answered
+				return master.ErrCallRefused
+			}
+			return nil
+		})
+		l.put(web("/b", 1))
+		synctest.Wait()
+		world.reset <- errors.New("stream is silent")
+		synctest.Wait()
+		world.intercept(nil)
+		close(answered)
+		began := time.Now()
+		l.settle()
+		if took := time.Since(began); took > 10*time.Second {
+			t.Errorf("placed %s after the new subscription", took)
 		}
 	})
 }
