@@ -37,14 +37,15 @@ test: servers ## install what is missing, then run every test, real servers incl
 	@echo "run the tests of single packages; each prints as it finishes"
 	@$(GO) test -timeout 20m $$($(GO) list ./... | grep -v /integration/)
 	@echo "run the integration suites one after the other, because they share real time: about 12 minutes"
-	@$(GO) test -p 1 -timeout 20m ./integration/...
+	@# Results are not cached: the suites run programs that go test does not know of.
+	@$(GO) test -count=1 -p 1 -timeout 20m ./integration/...
 
 .PHONY: race
 race: servers ## run every test under the race detector
 	@echo "run the tests of single packages under the race detector; each prints as it finishes"
 	@$(GO) test -race -timeout 30m $$($(GO) list ./... | grep -v /integration/)
 	@echo "run the integration suites under the race detector, one after the other"
-	@$(GO) test -race -p 1 -timeout 40m ./integration/...
+	@$(GO) test -race -count=1 -p 1 -timeout 40m ./integration/...
 
 .PHONY: integration
 integration: servers ## run the suites that need servers, the emulator or PACER_TEST_MASTER
