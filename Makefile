@@ -9,6 +9,12 @@ LDFLAGS := -s -w -X main.version=$(VERSION)
 STATIC  := CGO_ENABLED=0 $(GO) build -trimpath -ldflags "$(LDFLAGS)"
 FUZZTIME ?= 20s
 
+# TALK says every 30 s which test programs are at work, while the rest of its
+# recipe line runs.
+TALK = ( while sleep 30 >/dev/null 2>&1; do \
+	echo "    ... at work: $$(ps -e -o args= | grep -oE '^/[^ ]*/[^ /]+\.test -test\.testlogfile' | grep -oE '[^/ ]+\.test' | sort -u | tr '\n' ' ')"; \
+	done ) & trap "kill $$! 2>/dev/null" EXIT;
+
 .PHONY: help
 help: ## print this list
 	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "  %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -35,29 +41,29 @@ servers: ## install or build the servers that tests talk to, where they are miss
 .PHONY: test
 test: servers ## install what is missing, then run every test, real servers included
 	@echo "run the tests of single packages; each prints as it finishes"
-	@$(GO) test -timeout 20m $$($(GO) list ./... | grep -v /integration/)
+	@$(TALK) $(GO) test -timeout 20m $$($(GO) list ./... | grep -v /integration/)
 	@echo "run the integration suites one after the other, because they share real time: about 12 minutes"
 	@# Results are not cached: the suites run programs that go test does not know of.
-	@$(GO) test -count=1 -p 1 -timeout 20m ./integration/...
+	@$(TALK) $(GO) test -count=1 -p 1 -timeout 20m ./integration/...
 
 .PHONY: race
 race: servers ## run every test under the race detector
 	@echo "run the tests of single packages under the race detector; each prints as it finishes"
-	@$(GO) test -race -timeout 30m $$($(GO) list ./... | grep -v /integration/)
+	@$(TALK) $(GO) test -race -timeout 30m $$($(GO) list ./... | grep -v /integration/)
 	@echo "run the integration suites under the race detector, one after the other"
-	@$(GO) test -race -count=1 -p 1 -timeout 40m ./integration/...
+	@$(TALK) $(GO) test -race -count=1 -p 1 -timeout 40m ./integration/...
 
 .PHONY: integration
 integration: servers ## run the suites that need servers, the emulator or PACER_TEST_MASTER
 	@echo "run the integration suites on $${PACER_TEST_MASTER:-the emulator}"
-	@$(GO) test -count=1 -p 1 -timeout 20m ./integration/...
+	@$(TALK) $(GO) test -count=1 -p 1 -timeout 20m ./integration/...
 
 .PHONY: conformance
 conformance: ## hold the emulator, or the cluster of PACER_TEST_MASTER, to Mesos' recorded behaviour
 	@echo "run the conformance suites on $${PACER_TEST_MASTER:-the emulator}"
-	@summary=$$(mktemp); trap 'rm -f "$$summary"' EXIT; status=0; \
+	@$(TALK) summary=$$(mktemp); status=0; \
 		PACER_CONFORMANCE_SUMMARY=$$summary $(GO) test -count=1 -timeout 20m ./integration/mesos/conformance/... || status=$$?; \
-		cat "$$summary"; exit $$status
+		cat "$$summary"; rm -f "$$summary"; exit $$status
 
 .PHONY: bench
 bench: servers ## run every benchmark, then print a table beside budgets and peers
